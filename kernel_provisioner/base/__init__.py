@@ -1,0 +1,1 @@
+"""Bases: the shared torch environments. Registered, created, adopted, verified, removed."""

@@ -1,0 +1,229 @@
+"""Two ways to get torch into a new base: from PyTorch's index through uv, or as pip is set up.
+
+Both first say exactly what they would install (so that a base can be named after it and a
+wrong build is refused before a byte of it is fetched), then install exactly that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from .. import process
+from ..accelerators import index_url, tag_of_build
+from ..errors import CommandFailed, InstallFailed, OverlayError, ResolutionFailed
+from ..router import Router
+from ..uv import Uv
+
+Progress = Callable[[str], None]
+_TRIED = 12  # torch releases that are looked at, newest first, for one that fits a tag
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseSpec:
+    """What somebody asks a base to be."""
+
+    tag: str
+    torch: str = ""  # a version, or a specifier such as ``>=2.6,<2.8``
+    packages: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+
+    @property
+    def torch_requirement(self) -> str:
+        """The requirement on torch: a bare version means exactly that one."""
+        return (
+            f"torch{self.torch if re.match(r'[<>=!~]', self.torch) else '==' + self.torch}"
+            if self.torch
+            else "torch"
+        )
+
+    @property
+    def others(self) -> list[str]:
+        """What a base holds besides torch."""
+        return ["ipykernel", "pip", "numpy", *self.packages]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Exact versions, and in ``source`` where they come from, as a person would say it."""
+
+    pins: Mapping[str, str]
+    lines: tuple[str, ...]
+    source: str
+
+
+class Installer(Protocol):
+    """Something that can plan a base and fill an empty environment with the plan."""
+
+    def plan(self, spec: BaseSpec) -> Plan:
+        """What would be installed; raises OverlayError, above all where the source has no such build."""
+
+    def install(self, plan: Plan, venv: Path, progress: Progress) -> None:
+        """Install exactly the plan; ``progress`` hears a line for each step."""
+
+
+class UvInstaller:
+    """torch from the index of its tag, everything else from uv's own indexes."""
+
+    def __init__(self, uv: Uv, interpreter: Path, scratch: Path, template: str) -> None:
+        self._uv, self._scratch, self._template = uv, scratch, template
+        self._venv = scratch / "plan"
+        uv.run("venv", "--python", interpreter, self._venv).check("a virtual environment cannot be made")
+
+    def plan(self, spec: BaseSpec) -> Plan:
+        upstream = index_url(self._template, spec.tag)
+        wanted = self._scratch / "wanted.txt"
+        wanted.write_text("\n".join([spec.torch_requirement, *spec.others]) + "\n")
+        links = [word for place in spec.find_links for word in ("--find-links", place)]
+        with Router(upstream) as router:
+            options = ["--index", router.url, *links]
+            try:
+                plan = self._uv.plan(self._python, wanted, options)
+                pins = self._scratch / "pins.txt"
+                pins.write_text("".join(f"{change.name}=={change.version}\n" for change in plan))
+                lock = self._uv.lock(self._python, pins, self._scratch / "pylock.toml", options)
+            except OverlayError as error:
+                why = "\n".join(router.failures.values()) or router.real(error.why)
+                kind = InstallFailed if router.failures else type(error)
+                raise kind(
+                    f"{spec.torch_requirement} for {spec.tag} cannot be had from {upstream}",
+                    why=why,
+                    fix="check the tag, the version and the network",
+                ) from error
+            (self._scratch / "pylock.toml").write_text(router.real(lock))
+        versions = {change.name: change.version for change in plan}
+        return Plan(versions, tuple(f"{name}=={version}" for name, version in versions.items()), upstream)
+
+    def install(self, plan: Plan, venv: Path, progress: Progress) -> None:
+        # Copies, not hard links: a base must not change when uv's cache does, nor the cache when
+        # the base is made read-only.
+        self._uv.install_lock(
+            venv / "bin/python",
+            self._scratch / "pylock.toml",
+            venv,
+            ["--link-mode", "copy", "--compile-bytecode"],
+            on_line=progress,
+        )
+
+    @property
+    def _python(self) -> Path:
+        return self._venv / "bin/python"
+
+
+class PipInstaller:
+    """torch from wherever the user's pip looks (find-links, mirrors), if that build fits the tag."""
+
+    def __init__(self, interpreter: Path, scratch: Path, environ: Mapping[str, str]) -> None:
+        self._env = {**process.inherited_environment(environ), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        venv = scratch / "pip"
+        process.run((interpreter, "-I", "-m", "venv", venv), env=self._env).check(
+            "a virtual environment with pip cannot be made", fix="install Python's venv module (python3-venv)"
+        )
+        self._python = venv / "bin/python"
+        self._pip("install", "--upgrade", "pip").check("pip cannot be brought up to date")
+
+    def plan(self, spec: BaseSpec) -> Plan:
+        links = [word for place in spec.find_links for word in ("--find-links", place)]
+        torch = self._fitting_torch(spec, links)
+        report = self._report([f"torch=={torch}", *spec.others], links)
+        pins = {canonicalize_name(item["metadata"]["name"]): item["metadata"]["version"] for item in report}
+        urls = {item["metadata"]["name"]: _origin(item["download_info"]["url"]) for item in report}
+        return Plan(
+            pins, tuple(f"{name}=={version}" for name, version in pins.items()), f"pip: {urls['torch']}"
+        )
+
+    def install(self, plan: Plan, venv: Path, progress: Progress) -> None:
+        pins = self._python.parents[2] / "pip-pins.txt"
+        pins.write_text("\n".join(plan.lines) + "\n")
+        progress(f"Installing {len(plan.lines)} packages with pip")
+        self._pip(
+            "--python", venv / "bin/python", "install", "--no-deps", "--progress-bar", "off", "-r", pins
+        ).check("pip could not install the base")
+
+    def _fitting_torch(self, spec: BaseSpec, links: Sequence[str]) -> str:
+        done = self._pip("index", "versions", "torch", "--json", "--pre", *links)
+        if done.returncode != 0:
+            raise InstallFailed(
+                "pip finds no torch",
+                why=done.stderr.strip()[-1500:],
+                fix="set pip's index-url or find-links to where torch is",
+            )
+        found = [Version(text) for text in json.loads(done.stdout)["versions"]]
+        for version in fitting_order(found, spec):
+            metadata = self._report([f"torch=={version}"], [*links, "--no-deps"])[0]["metadata"]
+            if tag_of_build(version.local, metadata.get("requires_dist", ())) == spec.tag:
+                return str(version)
+        raise ResolutionFailed(
+            f"pip finds no torch that is a {spec.tag} build and satisfies {spec.torch_requirement}",
+            why=f"pip knows {', '.join(map(str, found[:8]))}; a build for another accelerator is never taken",
+            fix="point pip's find-links or index-url at such a build, or name another tag or version",
+        )
+
+    def _report(self, requirements: Iterable[str], options: Sequence[str]) -> list[dict[str, Any]]:
+        done = self._pip(
+            "install",
+            "--dry-run",
+            "--quiet",
+            "--ignore-installed",
+            "--only-binary",
+            "torch",
+            "--report",
+            "-",
+            *options,
+            *requirements,
+        )
+        if done.returncode != 0:
+            raise ResolutionFailed("pip cannot resolve the base", why=done.stderr.strip()[-1500:])
+        return list(json.loads(done.stdout)["install"])
+
+    def _pip(self, *words: str | Path) -> process.Completed:
+        return process.run((self._python, "-m", "pip", *words), env=self._env, timeout=3600)
+
+
+def fitting_order(versions: Iterable[Version], spec: BaseSpec) -> list[Version]:
+    """The torch releases worth a look: exact local tag first, then unlabelled ones, newest first.
+
+    A label of another tag is never worth one. An unlabelled build may be for any tag; what it
+    requires will tell.
+    """
+    allowed = SpecifierSet(spec.torch_requirement.removeprefix("torch"))
+    fits = [version for version in versions if allowed.contains(version)]
+    labelled = sorted((version for version in fits if version.local == spec.tag), reverse=True)
+    plain = sorted((version for version in fits if version.local is None), reverse=True)
+    return [*labelled, *plain][:_TRIED]
+
+
+def _origin(url: str) -> str:
+    """Where a file comes from, without its name."""
+    return url.rsplit("/", 1)[0].removeprefix("file://")
+
+
+def first_that_plans(
+    makers: Sequence[tuple[str, Callable[[], Installer]]], spec: BaseSpec, progress: Progress
+) -> tuple[str, Installer, Plan]:
+    """The first installer whose source has such a build, with its plan; its name comes first.
+
+    Raises the last one's error, with the reasons of all, where none has.
+    """
+    reasons = []
+    for name, make in makers:
+        progress(f"Asking {name} for {spec.torch_requirement} ({spec.tag})")
+        try:
+            installer = make()
+            return name, installer, installer.plan(spec)
+        except (OverlayError, CommandFailed) as error:
+            last = error
+            reasons.append(f"{name}: {error.what}" + (f"\n{error.why}" if error.why else ""))
+            if len(makers) > 1:
+                progress(f"{name}: {error.what}" + (f" ({error.why.splitlines()[0]})" if error.why else ""))
+    raise type(last)(
+        f"no {spec.tag} build of {spec.torch_requirement} can be had", why="\n".join(reasons), fix=last.fix
+    ) from last

@@ -1,0 +1,166 @@
+"""The register of bases: which there are, what a tag means now, and where each is kept.
+
+A base is one directory ``torch-bases/<id>`` under a Jupyter data directory, user, environment
+or system level, found as ``jupyter_core`` finds kernels. Its ``base.json`` is written last and
+by one rename: without it there is no base. ``<tag>.alias`` holds the id that a tag means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from .. import locks
+from ..errors import BaseNotFound, CorruptState
+from ..manifest import BaseManifest
+
+DIRECTORY = "torch-bases"
+MANIFEST = "base.json"
+SKELETON = "skeleton.json"
+CONSTRAINTS = "constraints.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class RegisteredBase:
+    """A base and the directory that registers it."""
+
+    manifest: BaseManifest
+    directory: Path
+
+    @property
+    def lock_path(self) -> Path:
+        """The lock file that every kernel on this base holds shared."""
+        return self.directory.parent / f"{self.manifest.id}.lock"
+
+    @property
+    def skeleton_path(self) -> Path:
+        """What each overlay on this base starts with."""
+        return self.directory / SKELETON
+
+
+@dataclasses.dataclass(frozen=True)
+class Register:
+    """All bases that can be seen from here, in order of precedence, and what is wrong with others."""
+
+    bases: tuple[RegisteredBase, ...]
+    aliases: dict[str, str]
+    damaged: tuple[CorruptState, ...] = ()
+
+    @property
+    def manifests(self) -> list[BaseManifest]:
+        """The usable bases' manifests."""
+        return [base.manifest for base in self.bases]
+
+    def get(self, name: str) -> RegisteredBase:
+        """The base of an id, of a tag (its alias first), or of an unambiguous beginning of an id."""
+        wanted = self.aliases.get(name, name)
+        for match in (
+            [base for base in self.bases if base.manifest.id == wanted],
+            [base for base in self.bases if base.manifest.tag == wanted],
+            [base for base in self.bases if base.manifest.id.startswith(wanted)],
+        ):
+            if len(match) == 1 or (match and match[0].manifest.tag == wanted):
+                return match[0]
+            if match:
+                ids = ", ".join(base.manifest.id for base in match)
+                raise BaseNotFound(f"{name!r} means several bases: {ids}", fix="name one whole id")
+        known = ", ".join(base.manifest.id for base in self.bases) or "none"
+        raise BaseNotFound(
+            f"no base {name!r} is registered",
+            why=f"registered: {known}",
+            fix="jupyter overlay base list  shows them; jupyter overlay base create TAG  makes one",
+        )
+
+
+def roots() -> list[Path]:
+    """The directories that can hold bases: the user's first, as ``jupyter_path`` orders them."""
+    from jupyter_core.paths import jupyter_path
+
+    return [Path(entry) for entry in jupyter_path(DIRECTORY)]
+
+
+def read_register(directories: Sequence[Path] | None = None) -> Register:
+    """Read all bases; a damaged manifest is set aside in ``damaged`` with its reason."""
+    bases: dict[str, RegisteredBase] = {}
+    aliases: dict[str, str] = {}
+    damaged: list[CorruptState] = []
+    for root in roots() if directories is None else directories:
+        for entry in _entries(root):
+            if entry.suffix == ".alias":
+                with contextlib.suppress(OSError):
+                    aliases.setdefault(entry.stem, entry.read_text(encoding="utf-8").strip())
+            elif (entry / MANIFEST).is_file():
+                try:
+                    base = RegisteredBase(read_manifest(entry), entry)
+                except CorruptState as error:
+                    damaged.append(error)
+                else:
+                    bases.setdefault(base.manifest.id, base)
+    return Register(tuple(bases.values()), aliases, tuple(damaged))
+
+
+def read_manifest(directory: Path) -> BaseManifest:
+    """The manifest in a base's directory; raises CorruptState."""
+    path = directory / MANIFEST
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptState(
+            f"{path} cannot be read",
+            why=str(error),
+            fix=f"remove {directory} and make the base anew with jupyter overlay base create or adopt",
+        ) from error
+    return BaseManifest.from_dict(data, where=str(path))
+
+
+def set_alias(root: Path, tag: str, base: str) -> None:
+    """Let ``tag`` mean the base with that id; kernels started from now on follow it."""
+    replace_text(root / f"{tag}.alias", base + "\n")
+
+
+def remove_alias(root: Path, base: str) -> list[str]:
+    """Remove the aliases under ``root`` that mean ``base``, and return their tags."""
+    removed = []
+    for entry in _entries(root):
+        if entry.suffix == ".alias" and entry.read_text(encoding="utf-8").strip() == base:
+            entry.unlink()
+            removed.append(entry.stem)
+    return removed
+
+
+def replace_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Write ``path`` whole or not at all: a temporary file beside it, then one rename."""
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            os.fchmod(fd, mode)
+            file.write(text)
+            file.flush()
+            os.fsync(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def hold(base: RegisteredBase, *, timeout: float = 5.0) -> locks.Lock | None:
+    """A shared lock on the base for a kernel's life; None where its directory takes no lock file."""
+    try:
+        return locks.shared(base.lock_path, timeout=timeout)
+    except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise
+        return None  # a system base whose admin left no lock file: nobody could see us anyway
+
+
+def _entries(root: Path) -> Iterable[Path]:
+    try:
+        return sorted(root.iterdir())
+    except OSError:
+        return []

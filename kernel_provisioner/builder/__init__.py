@@ -1,0 +1,1 @@
+"""The builder: turns an order into a published overlay, in a process of its own."""

@@ -1,0 +1,79 @@
+"""``python -m kernel_provisioner.builder GENERATION``: build one overlay, or ``--add`` to it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from .. import locks
+from ..errors import LockTimeout
+from ..overlay import store
+from .add import add
+from .build import Order, build, failure_of
+from .progress import Progress
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Build; 0 where the overlay is published or waits for a cell, 1 where it failed."""
+    parser = argparse.ArgumentParser(prog="kernel_provisioner.builder", description=__doc__)
+    parser.add_argument("generation", type=Path)
+    parser.add_argument(
+        "--cell-ran", action="store_true", help="the user has run a cell: source builds may run"
+    )
+    parser.add_argument("--lock-fd", type=int, default=-1, help="the builder's lock, already held")
+    parser.add_argument("--add", nargs="+", metavar="REQUIREMENT", help="install these into a ready overlay")
+    options = parser.parse_args(argv)
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, _end)
+    generation = store.Generation(options.generation)
+    if options.add:
+        return _add(generation, options.add)
+    return _build(generation, options)
+
+
+def _add(generation: store.Generation, requirements: list[str]) -> int:
+    """Add, and print the outcome as one line of JSON."""
+    try:
+        with locks.exclusive(generation.path / store.BUILDER_LOCK, timeout=600):
+            print(json.dumps({"changed": add(Order.read(generation), requirements)}))
+    except Exception as error:  # the edge: whatever failed is told by the magic
+        print(json.dumps(failure_of(error).as_dict()))
+        return 1
+    return 0
+
+
+def _build(generation: store.Generation, options: argparse.Namespace) -> int:
+    progress = Progress(generation.path / store.PROGRESS)
+    if options.lock_fd >= 0:
+        lock = locks.Lock(generation.path / store.BUILDER_LOCK, options.lock_fd)
+        os.set_inheritable(options.lock_fd, False)
+    else:
+        try:
+            lock = locks.exclusive(generation.path / store.BUILDER_LOCK)
+        except LockTimeout:
+            return 0  # another builder is at it
+    with lock:
+        if (generation.path / store.OVERLAY).exists():
+            return 0
+        try:
+            root = store.Store(generation.path.parent.parent)
+            build(Order.read(generation), root, progress, cell_ran=options.cell_ran)
+        except Exception as error:  # the edge: whatever failed is told in the waiting cell
+            told = failure_of(error)
+            generation.write(store.FAILED, {"failure": told.as_dict()})
+            progress.say("failed", told.what)
+            return 1
+    return 0
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The command ``jupyter overlay``: one traitlets application for each subcommand."""

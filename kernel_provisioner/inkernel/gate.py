@@ -1,0 +1,260 @@
+"""The gate between the first executed cell and the overlay.
+
+While it is closed the overlay's packages lie in a staging directory that no interpreter looks
+at, so that nothing of theirs has run. Executing a cell is the user's consent: the gate waits for
+the builder, moves the packages in, and stays open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import importlib
+import json
+import os
+import shutil
+import signal
+import site
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from .display import Line
+from .info import Info
+from .packages import named_in
+
+OVERLAY, FAILED, ENTERED, PROGRESS, STAGING = (
+    "overlay.json",
+    "failed.json",
+    "entered",
+    "progress.jsonl",
+    "staging",
+)
+_POLL = 0.03  # seconds between looks at the builder's progress
+_DIED = {
+    "error": "BuildFailed",
+    "what": "the process that builds this notebook's overlay ended without a word",
+    "why": "it was killed, or the machine ran out of memory",
+    "fix": "restart the kernel: the overlay is built anew",
+}
+
+
+class Interrupted(Exception):
+    """The user interrupted the wait; the build goes on."""
+
+
+class Gate:
+    """Open, closed, or failed with what to tell in every cell."""
+
+    def __init__(self, info: Info) -> None:
+        self._info = info
+        self.failure = info.failure
+        self._open = not info.failure and (not info.overlay or (info.path / ENTERED).exists())
+
+    @property
+    def open(self) -> bool:
+        """Whether cells run without waiting."""
+        return self._open
+
+    async def enter(self, line: Line) -> None:
+        """Wait for the overlay, move its packages in, and open; on failure set ``failure``.
+
+        Raises Interrupted where the user interrupts the wait.
+        """
+        with _interrupts() as interrupted:
+            async for event in self._events():
+                if interrupted.is_set():
+                    raise Interrupted
+                if event["phase"] in ("ready", "failed"):
+                    break
+                line.progress(event["message"], event.get("done", 0), event.get("total", 0))
+        failed = self._info.path / FAILED
+        if failed.exists():
+            self.failure = json.loads(failed.read_bytes())["failure"]
+        elif not (self._info.path / OVERLAY).exists():
+            self.failure = _DIED
+        if self.failure:
+            line.settle("the overlay could not be built")
+            return
+        state = json.loads((self._info.path / OVERLAY).read_bytes())
+        move_in(self._info.path, state)
+        self._open = True
+        if summary := _summary(self._info, state):
+            line.settle(summary)
+
+    def look_again(self) -> None:
+        """Let the interpreter find what was added to the overlay since it was entered."""
+        own = _site_packages(self._info.path)
+        _honour(own, [entry.name for entry in os.scandir(own) if entry.name.endswith(".pth")])
+
+    async def _events(self) -> AsyncIterator[dict[str, Any]]:
+        """The builder's events as they come, until the overlay is there, has failed, or nobody builds it."""
+        seen = 0
+        asked = False
+        while True:
+            idle = not _is_locked(self._info.path / "builder.lock")
+            events = _read_events(self._info.path / PROGRESS)
+            for event in events[seen:]:
+                yield event
+            seen = len(events)
+            if (self._info.path / OVERLAY).exists() or (self._info.path / FAILED).exists():
+                return
+            if idle:
+                if asked or not events or events[-1]["phase"] != "needs-cell":
+                    return
+                asked = True
+                self._build_with_consent()
+            yield {
+                "phase": "wait",
+                "message": events[-1]["message"] if events else "Preparing the overlay",
+                **{key: events[-1][key] for key in ("done", "total") if events and key in events[-1]},
+            }
+            await asyncio.sleep(_POLL)
+
+    def _build_with_consent(self) -> None:
+        """Start the builder again, now that the user has run a cell: source builds may run.
+
+        It locks before it does anything; waiting for that here takes as long as Python starts.
+        """
+        words = [*self._info.builder, str(self._info.path), "--cell-ran"]
+        lock = os.open(self._info.path / "builder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with (self._info.path / "builder.log").open("ab") as log:
+                subprocess.Popen(
+                    [*words, "--lock-fd", str(lock)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    cwd="/",
+                    pass_fds=(lock,),
+                )
+        except BlockingIOError:
+            return  # another kernel of this notebook asked first
+        finally:
+            os.close(lock)
+
+
+def move_in(overlay: Path, state: dict[str, Any]) -> None:
+    """Move the staged packages to where the interpreter looks, and let it look.
+
+    Each entry moves by one rename; a move that was cut short is taken up where it stopped.
+    Two kernels of one notebook take turns.
+    """
+    own = _site_packages(overlay)
+    new: list[str] = []
+    with _locked(overlay / "enter.lock"):
+        if not (overlay / ENTERED).exists():
+            staging = overlay / STAGING
+            for name, (old, _) in state.get("replaced", {}).items():
+                shutil.rmtree(own / f"{name.replace('-', '_')}-{old}.dist-info", ignore_errors=True)
+            for staged in sorted(staging.glob("lib*/python*/site-packages")):
+                new = [entry.name for entry in os.scandir(staged) if entry.name.endswith(".pth")]
+                _merge(staged, own)
+            for entry in list(os.scandir(staging)) if staging.is_dir() else []:
+                if not entry.name.startswith("lib"):
+                    _merge(Path(entry.path), overlay / entry.name)
+            shutil.rmtree(staging, ignore_errors=True)
+            (overlay / ENTERED).touch()
+        else:
+            new = [entry.name for entry in os.scandir(own) if entry.name.endswith(".pth")]
+    _honour(own, new)
+
+
+def _honour(own: Path, names: list[str]) -> None:
+    """Let the running interpreter find new packages, and what their ``.pth`` files add."""
+    known = set(sys.path)
+    for name in sorted(names):
+        site.addpackage(str(own), name, known)
+    importlib.invalidate_caches()
+
+
+def _merge(source: Path, target: Path) -> None:
+    if not target.exists() or not source.is_dir() or source.is_symlink():
+        source.replace(target)
+        return
+    for entry in list(os.scandir(source)):
+        _merge(Path(entry.path), target / entry.name)
+
+
+def _site_packages(overlay: Path) -> Path:
+    return next(overlay.glob("lib/python*/site-packages/zzz_torch_base.pth")).parent
+
+
+def _summary(info: Info, state: dict[str, Any]) -> str:
+    """The one line that stays: what was added, and what this overlay replaces of its base."""
+    added = [f"{entry['name']} {entry['version']}" for entry in state.get("installed", ())]
+    if not added:
+        return ""
+    named = {named_in(extra) for extra in info.extras}
+    first = [text for text in added if text.split()[0] in named] or added[:1]
+    more = f" and {len(added) - len(first)} more" if len(added) > len(first) else ""
+    lines = [
+        "{kernel}: {what}{more} added to torch {torch} in {seconds:.1f} s".format(
+            kernel=info.base.get("kernel", "torch"),
+            what=", ".join(first),
+            more=more,
+            torch=info.base.get("torch", ""),
+            seconds=state.get("seconds", 0),
+        )
+    ]
+    for name, (old, version) in state.get("replaced", {}).items():
+        lines.append(
+            f"in this notebook only, {name} is {version} instead of the base's {old}: the extras need it"
+        )
+    return "\n".join(lines)
+
+
+def _read_events(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    events = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # the last line may still be on its way
+            events.append(json.loads(line))
+    return events
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Turn SIGINT into an event for a while: raised in the event loop it would end the kernel."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: flag.set())
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)

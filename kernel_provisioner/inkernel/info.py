@@ -1,0 +1,53 @@
+"""What the launch tells its kernel, in one environment variable."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "TORCH_OVERLAY"
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """One kernel's launch: where it runs, why there, and what is still to be done.
+
+    ``failure`` (``what``, ``why``, ``fix``) is set where no cell can run. ``builder`` is the
+    command that builds the overlay, for what waits for the first cell, and adds to it;
+    ``has_script`` tells of a ``# /// script`` cell; ``held`` are inherited descriptors, whose
+    locks last as long as this process.
+    """
+
+    overlay: str = ""
+    base: dict[str, Any] = dataclasses.field(default_factory=dict)
+    reason: str = ""
+    notices: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    notebook: str = ""
+    has_script: bool = False
+    failure: dict[str, str] = dataclasses.field(default_factory=dict)
+    builder: tuple[str, ...] = ()
+    held: tuple[int, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The overlay's directory."""
+        return Path(self.overlay)
+
+    def dumps(self) -> str:
+        """For the environment."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def take(cls) -> Info:
+        """What this kernel was told, removed from the environment that its children inherit."""
+        data = json.loads(os.environ.pop(VARIABLE, "{}"))
+        for key in ("notices", "extras", "builder", "held"):
+            data[key] = tuple(data.get(key, ()))
+        info = cls(**data)
+        for fd in info.held:
+            os.set_inheritable(fd, False)
+        return info

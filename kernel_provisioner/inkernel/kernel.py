@@ -1,0 +1,103 @@
+"""ipykernel's kernel, with a gate before the first cell."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+
+from .display import Line, failure_lines
+from .gate import Gate, Interrupted
+from .info import Info
+from .magics import OverlayMagics
+
+
+class OverlayKernel(IPythonKernel):
+    """A kernel whose cells run in an overlay, and that explains itself where they cannot."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._info = Info.take()
+        self._gate = Gate(self._info)
+        self._notices = list(self._info.notices)
+        self._ipython = cast("Any", self.shell)
+        self._ipython.register_magics(OverlayMagics(self._ipython, self._info, self._gate))
+
+    async def do_execute(
+        self,
+        code: str,
+        silent: bool,  # noqa: FBT001 - ipykernel's signature
+        store_history: bool = True,  # noqa: FBT001, FBT002 - likewise
+        user_expressions: dict[str, str] | None = None,
+        allow_stdin: bool = False,  # noqa: FBT001, FBT002 - likewise
+        *,
+        cell_meta: dict[str, Any] | None = None,
+        cell_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Run a cell, once the overlay is there.
+
+        Silent executions are the client's own (a variable inspector's, say), not the user's: they
+        neither wait nor open the gate.
+        """
+        if not silent:
+            line = Line(self._ipython.display_pub)
+            failure = self._gate.failure
+            if not failure and not self._gate.open:
+                try:
+                    await self._gate.enter(line)
+                except Interrupted:
+                    line.settle("interrupted; the overlay is still being built, run the cell again")
+                    return self._fail(
+                        {"error": "KeyboardInterrupt", "what": "interrupted while the overlay was built"}
+                    )
+                failure = self._gate.failure
+            self._tell_notices()
+            if failure and not code.lstrip().startswith("%overlay"):
+                return self._fail(failure)
+        reply: dict[str, Any] = await super().do_execute(
+            code, silent, store_history, user_expressions, allow_stdin, cell_meta=cell_meta, cell_id=cell_id
+        )
+        return reply
+
+    def _tell_notices(self) -> None:
+        notices, self._notices = self._notices, []
+        if notices:
+            Line(self._ipython.display_pub).settle("\n".join(notices))
+
+    def _fail(self, failure: dict[str, str]) -> dict[str, Any]:
+        """Fail the cell as an exception would, with the whole message."""
+        error = {
+            "ename": failure.get("error", "OverlayError"),
+            "evalue": failure.get("what", ""),
+            "traceback": failure_lines(failure),
+        }
+        self.send_response(self.iopub_socket, "error", error)
+        return {
+            "status": "error",
+            "execution_count": self._ipython.execution_count,
+            "user_expressions": {},
+            "payload": [],
+            **error,
+        }
+
+
+class OverlayKernelApp(IPKernelApp):
+    """ipykernel's application, which looks into the notebook's folder only once it has started.
+
+    IPython puts the working directory before site-packages before it imports the rest of itself,
+    so that a ``jedi.py`` lying beside a notebook would run when the notebook is opened.
+    """
+
+    def initialize(self, argv: list[str] | None = None) -> None:
+        """Start up; see the class."""
+        self.kernel_class = OverlayKernel
+        super().initialize(argv)
+
+    def init_path(self) -> None:
+        """Nothing yet: ``init_code`` does it, the first step that runs what is the user's."""
+
+    def init_code(self) -> None:
+        """Put the working directory on the path, then run the user's own startup files."""
+        super().init_path()
+        super().init_code()

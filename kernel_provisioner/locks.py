@@ -1,0 +1,130 @@
+"""Shared and exclusive locks on files, for as long as any process holds them open.
+
+``flock`` belongs to the open file, not to the process: a descriptor handed to a child keeps
+the lock for the child's life, whatever its pid, and the kernel of the operating system lets
+go when the last holder ends, however it ends. That is what a Jupyter kernel holds on its
+overlay and base. Lock files are never unlinked while somebody could wait on them: two waiters
+would end up with locks on different files of one name.
+
+Where a file system does not exclude (some NFS mounts), correctness does not rest on locks:
+overlays are generations of their own, published by one atomic rename.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+
+from .errors import LockTimeout
+
+_POLL = 0.02  # seconds between tries; flock has no wait with a deadline
+
+
+class Lock:
+    """A held lock. ``fd`` may be handed to a child, which then holds the same lock."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+
+    def release(self) -> None:
+        """Let go here; a child that was given ``fd`` goes on holding the lock."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def shared(path: Path, *, timeout: float = 0.0) -> Lock:
+    """A shared lock on ``path``; raises LockTimeout after ``timeout`` seconds.
+
+    Works on a file that belongs to another user and can only be read.
+    """
+    return _acquire(path, fcntl.LOCK_SH, timeout)
+
+
+def exclusive(path: Path, *, timeout: float = 0.0) -> Lock:
+    """An exclusive lock on ``path``, which is made if need be; raises LockTimeout."""
+    return _acquire(path, fcntl.LOCK_EX, timeout)
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock on ``path`` now; a missing file is not held."""
+    if not path.exists():
+        return False
+    try:
+        exclusive(path).release()
+    except LockTimeout:
+        return True
+    return False
+
+
+def holders(path: Path) -> list[int]:
+    """The pids that have ``path`` open, as far as this user may see; empty without ``/proc``."""
+    wanted = os.path.realpath(path)
+    pids = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [os.readlink(link.path) for link in os.scandir(entry / "fd")]
+        except OSError:  # ended meanwhile, or another user's
+            continue
+        if wanted in links:
+            pids.append(int(entry.name))
+    return sorted(pids)
+
+
+def _acquire(path: Path, kind: int, timeout: float) -> Lock:
+    deadline = time.monotonic() + timeout
+    while True:
+        fd = _open(path, kind)
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN):
+                raise
+            if time.monotonic() >= deadline:
+                raise LockTimeout(
+                    f"{path} is locked by another process",
+                    why="pids " + ", ".join(map(str, holders(path))) if holders(path) else "",
+                    fix="wait for it to end, then try again",
+                ) from error
+            time.sleep(_POLL)
+            continue
+        except BaseException:
+            os.close(fd)
+            raise
+        if _same_file(path, fd):
+            return Lock(path, fd)
+        os.close(fd)
+
+
+def _open(path: Path, kind: int) -> int:
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o644)
+    except PermissionError:
+        return os.open(path, flags | os.O_RDONLY)
+    except OSError as error:
+        if error.errno == errno.EROFS and kind == fcntl.LOCK_SH:
+            return os.open(path, flags | os.O_RDONLY)
+        raise
+
+
+def _same_file(path: Path, fd: int) -> bool:
+    try:
+        there, here = os.stat(path, follow_symlinks=False), os.fstat(fd)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)

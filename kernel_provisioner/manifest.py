@@ -1,0 +1,89 @@
+"""What a base says of itself: the record in ``base.json``, as a value.
+
+Everything that a launch must know of a base stands here, so that choosing one and laying
+an overlay on it needs no look into the base itself. Written by ``base.photograph``, read by
+every other room.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import CorruptState
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseManifest:
+    """One base: a shared environment holding torch, ipykernel and what they need.
+
+    All paths are absolute. ``architectures`` are torch's own words (``sm_90``,
+    ``compute_90``, ``gfx942``), empty for a cpu build. ``fixed`` names the distributions that
+    no overlay may replace: torch's stack and what ipykernel needs. ``modules`` are the top-level
+    names that the base's distributions define, ``namespaces`` those that several share without
+    an ``__init__``: a package that put one there would hide the base's part.
+    """
+
+    id: str
+    tag: str
+    torch: str
+    python: str
+    prefix: str
+    interpreter: str
+    site_dirs: tuple[str, ...]
+    distributions: Mapping[str, str]
+    fixed: frozenset[str]
+    modules: frozenset[str]
+    namespaces: frozenset[str] = frozenset()
+    architectures: tuple[str, ...] = ()
+    adopted: bool = False
+    fingerprint: str = ""
+    installer: str = ""
+    created: str = ""
+    bytes: int = 0
+    files: int = 0
+
+    @property
+    def python_xy(self) -> str:
+        """The interpreter's minor version, as in ``3.11``."""
+        return ".".join(self.python.split(".")[:2])
+
+    @property
+    def constraints(self) -> list[str]:
+        """The base freeze, ``name==version`` with local tags, one line a distribution, sorted."""
+        return [f"{name}=={version}" for name, version in sorted(self.distributions.items())]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The manifest as JSON values."""
+        data = dataclasses.asdict(self)
+        data["schema"] = SCHEMA
+        for key in ("fixed", "modules", "namespaces"):
+            data[key] = sorted(data[key])
+        data["distributions"] = dict(sorted(self.distributions.items()))
+        return data
+
+    @classmethod
+    def from_dict(cls, data: object, *, where: str) -> BaseManifest:
+        """The manifest that ``as_dict`` wrote; raises CorruptState, naming ``where``."""
+        fix = "jupyter overlay base create TAG, or base adopt PATH, makes the base anew"
+        if not isinstance(data, dict):
+            raise CorruptState(f"{where} holds no base manifest", fix=fix)
+        if data.get("schema") != SCHEMA:
+            raise CorruptState(
+                f"{where} has schema {data.get('schema')!r}, this version reads {SCHEMA}",
+                why="the base was registered by another version of kernel-provisioner",
+                fix=f"upgrade kernel-provisioner, or: {fix}",
+            )
+        names = {field.name for field in dataclasses.fields(cls)}
+        values = {key: value for key, value in data.items() if key in names}
+        try:
+            for key in ("site_dirs", "architectures"):
+                values[key] = tuple(values[key])
+            for key in ("fixed", "modules", "namespaces"):
+                values[key] = frozenset(values[key])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise CorruptState(f"{where} is incomplete", why=str(error), fix=fix) from error

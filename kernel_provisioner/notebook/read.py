@@ -1,0 +1,257 @@
+"""What a notebook says about its environment, read with bounded work and memory.
+
+The file is somebody else's: it may be gone, half-written, a gigabyte, a pipe, or no notebook at
+all. Each of these is NotebookUnreadable, and the kernel then starts on the base alone. What is
+said wrongly inside the ``torch_env`` block is an InvalidRequest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from kernel_provisioner.errors import InvalidRequest, NotebookUnreadable
+
+from .scan import MalformedJson, Scanner
+from .script import OPENING, find_blocks
+
+KEY = "torch_env"
+"""The key in the notebook's metadata."""
+
+MAX_SIZE = 100 << 20
+"""The most bytes in a notebook that is read: 0.01 s of work where pictures fill it, 1 s where HTML does."""
+
+_SMALL = 1 << 20  # up to here the json module is the faster reader, and checks the whole text
+_MAX_PART = 1 << 20  # of torch_env, and of one cell's source
+
+
+@dataclasses.dataclass(frozen=True)
+class NotebookText:
+    """The parts of a notebook that this package reads.
+
+    ``metadata`` is the value of ``metadata.torch_env`` as JSON gave it, None where there is none.
+    ``script_blocks`` are the TOML texts of PEP 723 blocks, and ``script_cells`` the number of the
+    cell that each stands in, counting all cells from 1.
+    """
+
+    metadata: object = None
+    script_blocks: tuple[str, ...] = ()
+    script_cells: tuple[int, ...] = ()
+
+
+def read_notebook(path: Path) -> NotebookText:
+    """What the notebook file at ``path`` says.
+
+    Raises NotebookUnreadable, or InvalidRequest for duplicate keys, NaN and unclosed PEP 723
+    blocks. Never blocks on pipes and devices, takes under a second and a few megabytes.
+    """
+    with open_notebook(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_SIZE:
+            refuse(
+                path,
+                f"it is {size / 1e6:,.0f} MB, and the limit is {MAX_SIZE / 1e6:,.0f} MB",
+                fix="clear its outputs and save it, in Jupyter or with: "
+                "jupyter nbconvert --clear-output --inplace NOTEBOOK",
+            )
+        try:
+            if size > _SMALL:
+                return _scan(file)
+            return _picked(parse_json(path, file.read(_SMALL)))
+        except MalformedJson as error:
+            refuse(path, str(error), error)
+        except OSError as error:
+            refuse(path, error.strerror or str(error), error)
+
+
+def torch_env_of(nb: Mapping[str, object]) -> NotebookText:
+    """What a notebook that is already in memory says, such as nbclient's; raises InvalidRequest."""
+    return _picked(nb)
+
+
+def open_notebook(path: Path) -> BinaryIO:
+    """The notebook file, open for reading bytes; raises NotebookUnreadable unless it is a regular file."""
+    try:
+        _check_regular(path, path.stat())  # opening some devices already does something
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        refuse(path, getattr(error, "strerror", None) or str(error), error)
+    file = os.fdopen(handle, "rb")
+    try:
+        _check_regular(path, os.fstat(handle))
+    except NotebookUnreadable:
+        file.close()
+        raise
+    return file
+
+
+def parse_json(path: Path, data: bytes) -> dict[object, object]:
+    """The JSON object that ``data`` is, in UTF-8 with or without BOM; raises NotebookUnreadable.
+
+    An object that has a key twice comes with the extra key DUPLICATE, under which the key stands.
+    """
+    if data[:2] == b"\x1f\x8b":
+        refuse(path, "it is compressed with gzip", fix="unpack it with gunzip")
+    try:
+        document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_noting_duplicates)
+    except UnicodeDecodeError as error:
+        refuse(path, f"it is not UTF-8 text (byte {error.start:,})", error)
+    except RecursionError as error:
+        refuse(path, "its values are nested too deeply", error)
+    except ValueError as error:  # not JSON, or a number of more digits than Python converts
+        refuse(path, f"it is not JSON: {error}", error)
+    if not isinstance(document, dict):
+        refuse(path, "a notebook is a JSON object, and this is not")
+    return document
+
+
+DUPLICATE = object()
+
+
+def refuse(path: Path, why: str, error: BaseException | None = None, *, fix: str = "") -> NoReturn:
+    """Raise NotebookUnreadable for the file at ``path``."""
+    raise NotebookUnreadable(
+        f"the notebook {path} cannot be read",
+        why=why,
+        fix=fix or "open it in Jupyter and save it; if that fails, restore it from a checkpoint or a copy",
+    ) from error
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
+        refuse(path, f"it is {kind}", fix="choose a notebook file")
+
+
+def _picked(nb: Mapping[Any, object]) -> NotebookText:
+    metadata, cells = nb.get("metadata"), nb.get("cells")
+    block = None
+    if isinstance(metadata, Mapping):
+        if metadata.get(DUPLICATE) == KEY:
+            raise _twice(KEY)
+        block = metadata.get(KEY)
+    return _text(
+        block,
+        [
+            (number, cell.get("source"))
+            for number, cell in enumerate(cells if isinstance(cells, list) else [], 1)
+            if isinstance(cell, Mapping) and cell.get("cell_type") == "code"
+        ],
+    )
+
+
+def _scan(file: BinaryIO) -> NotebookText:
+    """Pick the parts out of a long text; raises MalformedJson, InvalidRequest."""
+    if file.read(3) != b"\xef\xbb\xbf":  # the BOM
+        file.seek(0)
+    scanner = Scanner(file.read)
+    block: object = None
+    sources: list[tuple[int, object]] = []
+    for key in scanner.members():
+        if key == "metadata" and scanner.peek() == b"{":
+            block = _scan_metadata(scanner)
+        elif key == "cells" and scanner.peek() == b"[":
+            sources = _scan_cells(scanner)
+        else:
+            scanner.value()
+    if scanner.peek():
+        raise MalformedJson("there is more text after the end of the notebook")
+    return _text(block, sources)
+
+
+def _scan_metadata(scanner: Scanner) -> object:
+    found: list[object] = []
+    for key in scanner.members():
+        if key != KEY:
+            scanner.value()
+            continue
+        text = scanner.value(keep=_MAX_PART)
+        if text is None:
+            raise InvalidRequest(
+                f"{KEY} is longer than {_MAX_PART:,} bytes",
+                field=KEY,
+                fix=f'write what the notebook needs, as in "{KEY}": {{"extras": ["transformers>=4.44"]}}',
+            )
+        found.append(_json_part(text))
+    if len(found) > 1:
+        raise _twice(KEY)
+    return found[0] if found else None
+
+
+def _scan_cells(scanner: Scanner) -> list[tuple[int, object]]:
+    sources: list[tuple[int, object]] = []
+    for number, _ in enumerate(scanner.elements(), 1):
+        if scanner.peek() != b"{":
+            scanner.value()
+            continue
+        kind = source = None
+        for key in scanner.members():
+            if key == "cell_type":
+                kind = scanner.value(keep=100)
+            elif key == "source":
+                source = scanner.value(keep=_MAX_PART)
+            else:
+                scanner.value()
+        if kind == b'"code"' and source and OPENING.encode() in source:
+            sources.append((number, _json_part(source)))
+    return sources
+
+
+def _json_part(text: bytes) -> object:
+    try:
+        return json.loads(text.decode(), object_pairs_hook=_noting_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise MalformedJson(f"a part of it is not JSON: {error}") from error
+
+
+def _noting_duplicates(pairs: list[tuple[object, object]]) -> dict[object, object]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys: set[object] = set()
+        for key, _ in pairs:
+            if key in keys and values.get(DUPLICATE) != KEY:
+                values[DUPLICATE] = key
+            keys.add(key)
+    return values
+
+
+def _text(block: object, sources: list[tuple[int, object]]) -> NotebookText:
+    _check_block(block)
+    found = [
+        (number, script)
+        for number, source in sources
+        if isinstance(source, list | str)  # a list of lines, or one string
+        for script in find_blocks("".join(line for line in source if isinstance(line, str)))
+    ]
+    return NotebookText(block, tuple(script for _, script in found), tuple(number for number, _ in found))
+
+
+def _check_block(block: object) -> None:
+    """Refuse what the json module lets through; raises InvalidRequest."""
+    pending = [block]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Mapping):
+            if DUPLICATE in value:
+                raise _twice(f"{KEY}: {str(value[DUPLICATE])[:40]}")
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InvalidRequest(f"{KEY} holds {value}", field=KEY, why="that is not JSON", fix="remove it")
+
+
+def _twice(key: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"the key {key} stands in the notebook's metadata twice",
+        field=KEY,
+        why="which of the two counts would be a guess",
+        fix="keep one of them",
+    )

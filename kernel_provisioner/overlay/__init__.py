@@ -1,0 +1,1 @@
+"""Overlays: a notebook's own small environment on top of one base."""

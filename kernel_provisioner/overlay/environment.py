@@ -1,0 +1,40 @@
+"""The environment variables of a kernel that runs in an overlay.
+
+They make ``%pip``, ``!pip``, ``!uv pip``, ``!python``, ``!torchrun`` and subprocesses land in
+the overlay, and hold what is installed there to the base's versions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..accelerators import TAGS
+from ..manifest import BaseManifest
+from .skeleton import CONSTRAINTS
+
+# Left in place they would pull another environment's packages or interpreter into the overlay.
+_REMOVED = frozenset({
+    "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "CONDA_PREFIX",
+    "UV_PYTHON", "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX",
+    "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIRE_VIRTUALENV",
+})  # fmt: skip
+
+
+def kernel_environment(environ: Mapping[str, str], overlay: Path, base: BaseManifest) -> dict[str, str]:
+    """``environ`` as a kernel in ``overlay`` should see it."""
+    env = {name: value for name, value in environ.items() if name not in _REMOVED}
+    constraints = str(overlay / CONSTRAINTS)
+    env["VIRTUAL_ENV"] = str(overlay)
+    env["PATH"] = os.pathsep.join([str(overlay / "bin"), env.get("PATH", os.defpath)])
+    env["PYTHONNOUSERSITE"] = "1"
+    # Both constrain what is installed and what source builds see: a build that needs torch gets
+    # the base's version or fails, never the newest with its accelerator libraries.
+    # pip and uv split these on blanks, so a path with one is given as a URL.
+    for name in ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):
+        env[name] = Path(constraints).as_uri() if " " in constraints else constraints
+    if base.tag in TAGS:
+        env["UV_TORCH_BACKEND"] = base.tag
+    env["TORCH_EXTENSIONS_DIR"] = str(overlay / "torch_extensions")
+    return env

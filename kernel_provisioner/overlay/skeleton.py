@@ -1,0 +1,144 @@
+"""Write the environment of an overlay, in milliseconds and without a subprocess.
+
+A plain venv (PEP 405) that adds the base's site directories after its own. uv and pip count the
+base's distributions as installed, because each has a receipt here; nothing they do reaches the
+base, because these are files of the overlay's own.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..errors import CorruptState
+from ..manifest import BaseManifest
+
+PREFIX_MARK = "@overlay@"
+BASE_PATHS = "zzz_torch_base"  # sorts last, so that packages of the overlay come first
+CONSTRAINTS = "constraints.txt"
+_LONGEST_SHEBANG = 127  # bytes; what Linux and macOS are sure to read of a first line
+
+# `%uv` runs `python -m uv`. The base holds no uv (50 MB), the server's own serves.
+_UV_MODULE = '''"""Runs the uv that came with kernel-provisioner, as `python -m uv`."""
+
+import os
+import sys
+
+os.execv({uv!r}, [{uv!r}, *sys.argv[1:]])
+'''
+
+
+def write_skeleton(prefix: Path, base: BaseManifest, skeleton_file: Path, *, uv: str) -> None:
+    """Make ``prefix`` (an existing, empty directory) an overlay of ``base`` without extras.
+
+    ``skeleton_file`` is the base's ``skeleton.json``. Raises CorruptState where that is damaged,
+    OSError where the disk does not take the files.
+    """
+    skeleton = _read(str(skeleton_file), skeleton_file.stat().st_mtime_ns)
+    python = prefix / "bin" / "python"
+    site = _site_packages(prefix, base)
+    site.mkdir(parents=True)
+    python.parent.mkdir(exist_ok=True)
+    python.symlink_to(base.interpreter)
+    for alias in ("python3", f"python{base.python_xy}"):
+        (python.parent / alias).symlink_to("python")
+    _write(prefix / "pyvenv.cfg", _pyvenv_cfg(base))
+    shebang = shebang_for(python)
+    made = {site, python.parent}
+    for path, mode, text in skeleton["files"]:
+        target = prefix / path
+        if target.parent not in made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            made.add(target.parent)
+        _write(target, text.replace(PREFIX_MARK, shebang, 1) if mode & 0o100 else text, mode)
+    for path, goal in skeleton["links"]:
+        (prefix / path).symlink_to(goal)
+    lines = list(base.site_dirs)
+    hook = f"import site; p = {base.prefix!r}; p in site.PREFIXES or site.PREFIXES.append(p)"
+    _write(site / f"{BASE_PATHS}.pth", "\n".join([*lines, hook]) + "\n")
+    _write(prefix / CONSTRAINTS, "\n".join(base.constraints) + "\n")
+    _lend_uv(prefix, site, uv)
+
+
+def site_packages(prefix: Path) -> Path:
+    """The overlay's own site-packages; raises CorruptState where there is none."""
+    for pth in sorted(prefix.glob(f"lib/python*/site-packages/{BASE_PATHS}.pth")):
+        return pth.parent
+    raise CorruptState(f"{prefix} is no overlay", why=f"it holds no {BASE_PATHS}.pth")
+
+
+def shebang_for(python: Path) -> str:
+    """The first line of a script for ``python``; paths with blanks or too long go through sh.
+
+    The two-line form reads as one string in Python and as a command in sh; pip and uv write the
+    same: https://bitbucket.org/pypa/distlib/issues/32
+    """
+    path = os.fspath(python)
+    if len(os.fsencode(path)) + 2 <= _LONGEST_SHEBANG and not any(char.isspace() for char in path):
+        return f"#!{path}"
+    quoted = path.replace("'", "'\"'\"'")
+    return f"#!/bin/sh\n'''exec' '{quoted}' \"$0\" \"$@\"\n' '''"
+
+
+def _site_packages(prefix: Path, base: BaseManifest) -> Path:
+    suffix = "t" if base.site_dirs and f"python{base.python_xy}t" in base.site_dirs[0] else ""
+    return prefix / "lib" / f"python{base.python_xy}{suffix}" / "site-packages"
+
+
+def _pyvenv_cfg(base: BaseManifest) -> str:
+    # uv and ty read extends-environment: https://docs.astral.sh/ty/ (ephemeral environments)
+    return (
+        f"home = {Path(base.interpreter).parent}\n"
+        "include-system-site-packages = false\n"
+        f"version_info = {base.python}\n"
+        f"extends-environment = {base.prefix}\n"
+    )
+
+
+def _lend_uv(prefix: Path, site: Path, uv: str) -> None:
+    bin_uv = prefix / "bin" / "uv"
+    if not bin_uv.exists():
+        bin_uv.symlink_to(uv)
+        (site / "uv").mkdir()
+        _write(site / "uv" / "__init__.py", "")
+        _write(site / "uv" / "__main__.py", _UV_MODULE.format(uv=uv))
+
+
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    try:
+        os.write(fd, text.encode()) if len(text) < 65536 else _write_all(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: str, mtime_ns: int) -> dict[str, Any]:  # noqa: ARG001 - part of the cache's key
+    """The skeleton file, parsed once for as long as it does not change."""
+    try:
+        data = json.loads(Path(path).read_bytes())
+        return {
+            "files": [tuple(row) for row in data["files"]],
+            "links": [tuple(row) for row in data["links"]],
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptState(
+            f"{path} cannot be read",
+            why=str(error),
+            fix="make the base anew: jupyter overlay base create or adopt",
+        ) from error
+
+
+def remove_tree(path: Path) -> None:
+    """Remove an overlay or a part of one; a tree that is gone is no error."""
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,192 @@
+"""Where overlays live, and what state each is in.
+
+``<overlay root>/<notebook key>/<generation>/``. A generation is built once and never repaired:
+where anything about it is wrong, or the notebook asks for something else, a new one is started
+beside it. Its ``overlay.json`` is written last and by one rename: no file, no overlay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import locks
+from ..errors import BuildFailed, CorruptState
+from ..manifest import BaseManifest
+from ..request import Request
+from ..settings import Settings
+
+SCHEMA = 1
+OVERLAY = "overlay.json"
+ORDER = "build.json"
+FAILED = "failed.json"
+ENTERED = "entered"
+PROGRESS = "progress.jsonl"
+NOTEBOOK = "notebook.txt"
+BUILDER_LOCK = "builder.lock"
+USE_LOCK = "use.lock"
+LAUNCH_LOCK = "launch.lock"
+STAGING = "staging"
+SCRATCH = "scratch"
+
+
+class State(enum.Enum):
+    """What a generation is good for."""
+
+    READY = "ready"
+    BUILDING = "building"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """One overlay directory, whatever its state."""
+
+    path: Path
+
+    @property
+    def python(self) -> Path:
+        """The overlay's interpreter."""
+        return self.path / "bin" / "python"
+
+    @property
+    def entered(self) -> bool:
+        """Whether a user has run a cell here, so that its packages may run code."""
+        return (self.path / ENTERED).exists()
+
+    def state(self) -> State:
+        """Ready, building (somebody holds the builder's lock), failed, or given up half-way."""
+        if (self.path / OVERLAY).exists():
+            return State.READY
+        if (self.path / FAILED).exists():
+            return State.FAILED
+        return State.BUILDING if locks.is_held(self.path / BUILDER_LOCK) else State.ABANDONED
+
+    def read(self, name: str) -> dict[str, Any]:
+        """One of its JSON files; raises CorruptState where it is missing, torn or foreign."""
+        path = self.path / name
+        try:
+            data = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise CorruptState(f"{path} cannot be read", why=str(error)) from error
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise CorruptState(f"{path} was written by another version of kernel-provisioner")
+        return data
+
+    def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """Write one of its JSON files whole, by one rename, for this user's eyes only."""
+        path = self.path / name
+        temporary = path.with_name(f".{name}.{os.getpid()}")
+        temporary.touch(mode=0o600)
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump({"schema": SCHEMA, **data}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def publish_empty(self, base: str) -> None:
+        """Call an overlay without extras ready: its skeleton is all there is to it."""
+        self.write(OVERLAY, {"base": base, "extras": [], "installed": [], "replaced": {}})
+        (self.path / ENTERED).touch()
+
+
+def order_of(request: Request, base: BaseManifest, settings: Settings) -> dict[str, Any]:
+    """What a generation is built from, as JSON: two equal orders give equal overlays."""
+    return {
+        "base": base.id,
+        "fingerprint": base.fingerprint,
+        "extras": list(request.extras),
+        "exclude_newer": request.exclude_newer,
+        "settings": {
+            "index_template": settings.index_template,
+            "pins": settings.pins,
+            "source_builds": settings.source_builds,
+        },
+    }
+
+
+def order_key(order: Mapping[str, Any]) -> str:
+    """A name for an order: the lock of a resolution is kept under it."""
+    return hashlib.sha256(json.dumps(order, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class Store:
+    """The overlays of this user, under one private directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def prepare(self) -> None:
+        """Make the root, private; raises BuildFailed where it is not ours or open to others."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            info = self.root.stat()
+        except OSError as error:
+            raise BuildFailed(
+                f"overlays cannot be kept in {self.root}",
+                why=str(error),
+                fix="set TORCH_OVERLAY_ROOT to a directory of yours",
+            ) from error
+        if info.st_uid != os.getuid():
+            raise BuildFailed(
+                f"{self.root} belongs to another user (uid {info.st_uid})",
+                fix="set TORCH_OVERLAY_ROOT to a directory of yours",
+            )
+        if stat.S_IMODE(info.st_mode) & 0o077:
+            self.root.chmod(0o700)
+
+    def notebook_dir(self, notebook: Path) -> Path:
+        """The directory that keeps a notebook's generations: by its real path, readable by people."""
+        real = os.path.realpath(notebook)
+        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(real).stem).strip("-.")[:40] or "notebook"
+        return self.root / f"{slug}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:12]}"
+
+    def scratch_dir(self, name: str) -> Path:
+        """The directory of an overlay that lives no longer than its kernel (no notebook)."""
+        return self.root / f"{SCRATCH}-{name}"
+
+    def generations(self, directory: Path) -> list[Generation]:
+        """A notebook's generations, newest first."""
+        with contextlib.suppress(OSError):
+            names = [entry.name for entry in os.scandir(directory) if re.fullmatch(r"\d{4,}", entry.name)]
+            return [Generation(directory / name) for name in sorted(names, key=int, reverse=True)]
+        return []
+
+    def fitting(self, directory: Path, order: Mapping[str, Any]) -> Generation | None:
+        """The newest generation built, or being built, from exactly this order; torn ones never fit."""
+        for generation in self.generations(directory):
+            state = generation.state()
+            if state not in (State.READY, State.BUILDING):
+                continue
+            with contextlib.suppress(CorruptState):
+                if generation.read(ORDER)["order"] == order:
+                    if state is State.READY:
+                        generation.read(OVERLAY)
+                    return generation
+        return None
+
+    def begin(self, directory: Path) -> Generation:
+        """A new, empty generation; private to this user."""
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        number = max((int(known.path.name) for known in self.generations(directory)), default=0) + 1
+        while True:
+            path = directory / f"{number:04d}"
+            try:
+                path.mkdir(mode=0o700)
+                return Generation(path)
+            except FileExistsError:
+                number += 1
+
+    def lock_path(self, key: str) -> Path:
+        """Where the lock (exact versions and hashes) of an order is kept."""
+        return self.root / "locks" / f"pylock.{key}.toml"

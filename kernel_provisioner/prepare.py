@@ -1,0 +1,228 @@
+"""From "start a kernel for this notebook" to a command and an environment, in milliseconds.
+
+Everything is derived anew at each launch: the notebook, its metadata, the bases and the
+hardware may all have changed since the last one. A user's mistake never raises: servers show an
+exception at a restart as a kernel that hangs (jupyter_server), so the kernel starts and tells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import locks, process, uv
+from .base import registry
+from .base.registry import RegisteredBase
+from .errors import BuildFailed, NotebookUnreadable, OverlayError
+from .hardware import cached_detect
+from .inkernel.info import VARIABLE, Info
+from .inkernel.packages import packages
+from .notebook.find import FoundNotebook
+from .notebook.read import read_notebook, torch_env_of
+from .overlay import store
+from .overlay.environment import kernel_environment
+from .overlay.skeleton import write_skeleton
+from .request import Request, parse_request
+from .selection import select
+from .settings import Settings
+
+_MAIN = Path(__file__).parent / "inkernel" / "main.py"
+_LAUNCH_WAIT = 10.0  # seconds for another launch of the same notebook to write its skeleton
+
+
+@dataclasses.dataclass
+class Launch:
+    """A kernel to start: the command in front of its arguments, and its environment.
+
+    ``held`` are locks that the kernel inherits; whoever starts it hands them over, then releases
+    its own. ``scratch`` is the overlay to remove once the kernel is gone, if any.
+    """
+
+    argv: list[str]
+    env: dict[str, str]
+    held: list[locks.Lock]
+    scratch: Path | None = None
+    failure: OverlayError | None = None
+
+
+def prepare(
+    found: FoundNotebook, *, pinned: str, settings: Settings, environ: Mapping[str, str], kernel_id: str
+) -> Launch:
+    """What to start for ``found``; never raises for what a notebook, a base or a disk may do."""
+    try:
+        return _prepare(found, pinned=pinned, settings=settings, environ=environ, kernel_id=kernel_id)
+    except (OverlayError, OSError) as error:
+        told = error if isinstance(error, OverlayError) else _disk_error(error)
+        return _explaining_kernel(told, found, environ)
+
+
+def _prepare(
+    found: FoundNotebook, *, pinned: str, settings: Settings, environ: Mapping[str, str], kernel_id: str
+) -> Launch:
+    asked = _asked(found)
+    register = registry.read_register()
+    chosen = select(
+        asked.request,
+        cached_detect(),
+        register.manifests,
+        pinned=pinned,
+        aliases=register.aliases,
+        preference=settings.preference,
+    )
+    base = register.get(chosen.base.id)
+    root = store.Store(Path(settings.overlay_root))
+    root.prepare()
+    scratch = None if found.path else root.scratch_dir(kernel_id or f"pid{os.getpid()}")
+    directory = scratch or root.notebook_dir(found.path or Path())
+    held = [lock for lock in (registry.hold(base),) if lock]
+    try:
+        claim = _claim(root, directory, asked.request, base, settings, found)
+    except BaseException:
+        for lock in held:
+            lock.release()
+        raise
+    held.append(claim.lock)
+    manifest = base.manifest
+    info = Info(
+        overlay=str(claim.generation.path),
+        base={
+            "id": manifest.id,
+            "tag": manifest.tag,
+            "torch": manifest.torch,
+            "python": manifest.python,
+            "path": manifest.prefix,
+            "kernel": f"torch-{manifest.tag}",
+            "bytes": manifest.bytes,
+        },
+        reason=chosen.reason,
+        notices=(*asked.notices, *chosen.notices, *claim.notices),
+        extras=asked.request.extras,
+        notebook=str(found.path or ""),
+        has_script=asked.has_script,
+        builder=tuple(builder_command()),
+        held=tuple(lock.fd for lock in held),
+    )
+    env = kernel_environment(environ, claim.generation.path, manifest)
+    argv = [str(claim.generation.python), str(_MAIN)]
+    return Launch(argv, {**env, VARIABLE: info.dumps()}, held, scratch)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What the notebook says, and what to tell of how it says it."""
+
+    request: Request
+    notices: tuple[str, ...] = ()
+    has_script: bool = False
+
+
+def _asked(found: FoundNotebook) -> _Asked:
+    """The notebook's request; an unreadable notebook asks for nothing, and is told of."""
+    if found.content is None and found.path is None:
+        return _Asked(Request(), ("no notebook is known to this kernel: it runs on the base alone",))
+    try:
+        if found.content is not None:
+            text = torch_env_of(found.content)
+        else:
+            assert found.path is not None
+            text = read_notebook(found.path)
+    except NotebookUnreadable as error:
+        why = f" ({error.why})" if error.why else ""
+        return _Asked(Request(), (f"{error.what}: running on the base alone{why}",))
+    request = parse_request(text.metadata, text.script_blocks)
+    return _Asked(request, request.warnings, bool(text.script_blocks))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Claim:
+    """An overlay to start in, held against the collector, and what to tell of it."""
+
+    generation: store.Generation
+    lock: locks.Lock
+    notices: tuple[str, ...] = ()
+
+
+def _claim(
+    root: store.Store,
+    directory: Path,
+    request: Request,
+    base: RegisteredBase,
+    settings: Settings,
+    found: FoundNotebook,
+) -> _Claim:
+    """A ready overlay, one that is being built, or a new one, whose builder is started."""
+    order = store.order_of(request, base.manifest, settings)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with locks.exclusive(directory / store.LAUNCH_LOCK, timeout=_LAUNCH_WAIT):
+        if (generation := root.fitting(directory, order)) is not None:
+            return _Claim(generation, locks.shared(generation.path / store.USE_LOCK, timeout=_LAUNCH_WAIT))
+        left_behind = _installed_by_hand(root, directory)
+        generation = root.begin(directory)
+        lock = locks.shared(generation.path / store.USE_LOCK)
+        try:
+            if found.path:
+                registry.replace_text(directory / store.NOTEBOOK, f"{found.path}\n", mode=0o600)
+            write_skeleton(generation.path, base.manifest, base.skeleton_path, uv=uv.uv_path())
+            generation.write(
+                store.ORDER,
+                {
+                    "order": order,
+                    "key": store.order_key(order),
+                    "base_directory": str(base.directory),
+                    "settings": settings.as_dict(),
+                    "notebook": str(found.path or ""),
+                },
+            )
+            if request.empty:
+                generation.publish_empty(base.manifest.id)
+            else:
+                _start_builder(generation)
+        except BaseException:
+            lock.release()
+            raise
+    return _Claim(generation, lock, left_behind)
+
+
+def _installed_by_hand(root: store.Store, directory: Path) -> tuple[str, ...]:
+    """A line on the packages that the last overlay holds and the next one will not."""
+    for generation in root.generations(directory):
+        if generation.state() is store.State.READY:
+            names = [package.name for package in packages(generation.path) if not package.declared]
+            if names:
+                line = "installed by hand before this notebook asked for something else, and not here now: "
+                return (f"{line}{', '.join(names)}; to have them again: %overlay add {' '.join(names)}",)
+            break
+    return ()
+
+
+def _start_builder(generation: store.Generation) -> None:
+    """Start the builder; it holds the builder's lock from before it exists until it ends."""
+    with locks.exclusive(generation.path / store.BUILDER_LOCK) as lock:
+        process.spawn(
+            [*builder_command(), str(generation.path), "--lock-fd", str(lock.fd)],
+            env=process.inherited_environment(os.environ),
+            log=generation.path / "builder.log",
+            pass_fds=(lock.fd,),
+        )
+
+
+def builder_command() -> list[str]:
+    """The command that builds an overlay, to be followed by its generation's path."""
+    return [sys.executable, "-m", "kernel_provisioner.builder"]
+
+
+def _explaining_kernel(error: OverlayError, found: FoundNotebook, environ: Mapping[str, str]) -> Launch:
+    """A kernel on the server's own ipykernel whose every cell tells what is wrong."""
+    info = Info(failure=error.as_dict(), notebook=str(found.path or ""))
+    return Launch([sys.executable, str(_MAIN)], {**environ, VARIABLE: info.dumps()}, [], failure=error)
+
+
+def _disk_error(error: OSError) -> OverlayError:
+    return BuildFailed(
+        f"the overlay could not be prepared: {error.strerror or error}",
+        why=str(error),
+        fix="make room and permission at that path, or set TORCH_OVERLAY_ROOT to another directory",
+    )

@@ -1,0 +1,69 @@
+"""No base fits: every base's reason, and the nearest thing that would help."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+
+from kernel_provisioner.errors import NoBaseFits
+from kernel_provisioner.manifest import BaseManifest
+from kernel_provisioner.request import Request
+
+from .devices import Machine
+from .fit import creatable, objections
+from .ranking import rank
+
+
+def refusal(request: Request, hardware: Machine, bases: Sequence[BaseManifest], pinned: str) -> NoBaseFits:
+    """The error that says, for every registered base, why it was not taken, and what to do."""
+    asked = [f"the kernel torch-{pinned}" if pinned else f"accelerator {request.accelerator}"]
+    if request.torch:
+        asked.append(f"torch {request.torch}")
+    if request.requires_python:
+        asked.append(f"Python {request.requires_python}")
+    what = "no registered base fits" if bases else "no torch base is registered yet"
+    reasons = [
+        f"{base.id}: " + "; ".join(objections(base, request, hardware, pinned))
+        for base in sorted(bases, key=lambda base: (base.id, base.prefix))
+    ]
+    return NoBaseFits(
+        f"{what} ({', '.join(asked)})",
+        why="\n".join(reasons),
+        fix="\nor ".join(_fixes(request, hardware, bases, pinned)),
+    )
+
+
+def _fixes(request: Request, hardware: Machine, bases: Sequence[BaseManifest], pinned: str) -> list[str]:
+    """A base to create, and one line to change that makes a registered base fit; at least one of both."""
+    fixes = []
+    options = f" --torch {shlex.quote(request.torch)}" if request.torch else ""
+    options += f" --python {shlex.quote(request.requires_python)}" if request.requires_python else ""
+    tag = creatable(pinned or request.accelerator, request, hardware, pinned=bool(pinned))
+    if tag:
+        fixes.append(f"jupyter overlay base create {tag}{options}")
+    for how, changed, pin in _changes(request, pinned):
+        ranked = rank(changed, hardware, bases, pinned=pin)
+        if ranked:
+            fixes.append(f"{how}: {ranked[0].base.id} then fits")
+            break
+    if not fixes or (not bases and tag != "cpu" and not pinned):
+        smaller = "" if request.accelerator == "auto" else ', and write "accelerator": "auto" in the notebook'
+        fixes.append(f"jupyter overlay base create cpu{options}{smaller}")
+    return fixes
+
+
+def _changes(request: Request, pinned: str) -> list[tuple[str, Request, str]]:
+    """What a person may change, as words, request and pin, the smallest change first."""
+    changes = [("pick the kernel torch (shared)", request, "")] if pinned else []
+    if not pinned:
+        for accelerator in ("cuda", "auto"):
+            how = f'write "accelerator": "{accelerator}" in the notebook\'s torch_env metadata'
+            changes.append((how, dataclasses.replace(request, accelerator=accelerator), ""))
+    if request.torch:
+        how = f"widen the notebook's torch requirement ({request.torch})"
+        changes.append((how, dataclasses.replace(request, torch=""), pinned))
+    if request.requires_python:
+        how = f"widen the notebook's requires-python ({request.requires_python})"
+        changes.append((how, dataclasses.replace(request, requires_python=""), pinned))
+    return changes

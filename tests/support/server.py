@@ -1,0 +1,181 @@
+"""A real Jupyter server of a test's own: started, waited for, and ended with all that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .session import Session
+from .waiting import wait_for
+
+STARTS_WITHIN = 90.0
+"""Seconds that a server may take to answer; JupyterLab on a busy machine takes ten."""
+
+ENDS_WITHIN = 15.0
+"""Seconds between SIGTERM and SIGKILL; the server first asks its kernels to end."""
+
+
+class RequestFailed(AssertionError):
+    """The server answered with an error: ``status``, and ``message`` as a frontend would show it."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"HTTP {status}: {message}")
+        self.status = status
+        self.message = message
+
+
+@dataclasses.dataclass(frozen=True)
+class JupyterServer:
+    """A running server: ``url`` ends with a slash, ``log`` is what it printed so far."""
+
+    url: str
+    token: str
+    root: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def request(self, method: str, path: str, body: object = None, *, timeout: float = 60.0) -> Any:
+        """Ask the REST API (``path`` as in ``api/kernels``); the answer's JSON, or None.
+
+        Raises RequestFailed where the server answers with an error.
+        """
+        request = urllib.request.Request(
+            urllib.parse.urljoin(self.url, urllib.parse.quote(path, safe="/?=&%")),
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"token {self.token}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            raise RequestFailed(error.code, _message(error.read())) from error
+        return json.loads(text) if text else None
+
+    @contextlib.contextmanager
+    def session(self, path: str, kernel: str, kind: str = "notebook") -> Iterator[Session]:
+        """Open ``path`` with ``kernel``, as a frontend does on opening a file; deleted at the end.
+
+        ``path`` is relative to the server's root; ``kind`` is ``notebook`` or ``console``.
+        """
+        model = {"path": path, "name": Path(path).name, "type": kind, "kernel": {"name": kernel}}
+        created = self.request("POST", "api/sessions", model)
+        session = Session(created["id"], created["kernel"]["id"], self.request, self._channels)
+        try:
+            session.connect()
+            yield session
+        finally:
+            session.close()
+            with contextlib.suppress(RequestFailed):  # the test may have ended it
+                self.request("DELETE", f"api/sessions/{session.id}")
+
+    def _channels(self, kernel_id: str, session_id: str) -> str:
+        address = self.url.replace("http", "ws", 1)
+        return f"{address}api/kernels/{kernel_id}/channels?session_id={session_id}&token={self.token}"
+
+
+@contextlib.contextmanager
+def jupyter_server(
+    root: Path,
+    env: Mapping[str, str],
+    *,
+    app: str = "jupyter_server",
+    python: str = sys.executable,
+    options: Sequence[str] = (),
+) -> Iterator[JupyterServer]:
+    """Run ``python -m APP`` (``jupyter_server``, ``jupyterlab`` or ``notebook``) on the folder ``root``.
+
+    Ready when the context is entered. ``env`` comes from ``clean_environment``: the server's log
+    goes beside its runtime files. Raises AssertionError with the log where it does not start.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    runtime = Path(env["JUPYTER_RUNTIME_DIR"])
+    runtime.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(16)
+    log = runtime / f"{app}-{secrets.token_hex(4)}.log"
+    command = [
+        python, "-m", app, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={_free_port()}", "--ServerApp.port_retries=50",
+        f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}", *options,
+    ]  # fmt: skip
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=root, env=dict(env), stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        url = _wait_until_ready(process, runtime, token, log)
+        yield JupyterServer(url, token, root, log, process)
+    finally:
+        _end(process)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], runtime: Path, token: str, log: Path) -> str:
+    """The server's address, as its runtime file tells it, once its API answers."""
+    info = runtime / f"jpserver-{process.pid}.json"
+    address: list[str] = []
+
+    def ready() -> bool:
+        if process.poll() is not None:
+            raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()}")
+        with contextlib.suppress(OSError, ValueError):  # no file yet, half a file, not listening yet
+            url = json.loads(info.read_text())["url"]
+            with urllib.request.urlopen(f"{url}api/status?token={token}", timeout=5):
+                address.append(url)
+        return bool(address)
+
+    try:
+        wait_for(ready, "the Jupyter server to answer", within=STARTS_WITHIN)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{log.read_text()}") from None
+    return address[0]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM to the server, which ends its kernels; then SIGKILL to whatever is left of its children."""
+    try:
+        started = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        started = []
+    process.terminate()
+    try:
+        process.wait(ENDS_WITHIN)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for child in started:
+        with contextlib.suppress(psutil.NoSuchProcess):  # psutil compares start times: never another's pid
+            child.kill()
+    psutil.wait_procs(started, timeout=5)
+
+
+def _free_port() -> int:
+    """A port that was free a moment ago; the server tries others where somebody was quicker."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _message(body: bytes) -> str:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
+    return str(answer.get("message") or answer)
