@@ -1,12 +1,14 @@
 # Everything needs only Python 3.10 or newer with its venv module, make and a package registry.
 # pip is used as you have it configured: indexes, mirrors, find-links.
 #
-#   make demo     run a real notebook on a shared torch
-#   make test     run the tests (those that drive a browser say why they are skipped)
-#   make check    lint and types
-#   make format   lay the code out
-#   make bench    measure the launch
-#   make clean    remove what these made, .venv included
+#   make demo       run a real notebook on a shared torch
+#   make test       run the tests (those that drive a browser say why they are skipped)
+#   make test-cuda  run the tests on a real CUDA base (several GB, no GPU needed)
+#   make check      lint and types
+#   make format     lay the code out
+#   make bench      measure the launch
+#   make corpus     try the packages of benchmarks/corpus.txt, and write docs/corpus.md
+#   make clean      remove what these made, .venv included
 #
 # Another Python: make PYTHON=python3.12 test   (after make clean, where .venv has another)
 # Some tests:     make test ARGS="tests/test_request.py -x"
@@ -18,17 +20,20 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 SHIPPED := pyproject.toml $(wildcard share/jupyter/kernels/torch/*)
 
-.PHONY: demo test check lint types format bench clean help
+.PHONY: demo test test-cuda check lint types format bench corpus clean help
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^#  *\(make [a-z]*  .*\)/\1/p' Makefile
+	@sed -n 's/^#  *\(make [a-z-]*  .*\)/\1/p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/jupyter-overlay demo $(ARGS)
 
 test: $(VENV)/.with-test
 	$(BIN)/python -m pytest $(ARGS)
+
+test-cuda: $(VENV)/.with-test
+	$(BIN)/python -m pytest -m cuda $(ARGS)
 
 check: lint types
 
@@ -45,6 +50,9 @@ format: $(VENV)/.with-lint
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/launch.py $(ARGS)
+
+corpus: $(VENV)/.installed
+	$(BIN)/python benchmarks/corpus.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist test-artefacts .pytest_cache .mypy_cache .ruff_cache .hypothesis

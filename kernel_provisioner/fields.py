@@ -127,7 +127,8 @@ def show(value: object) -> str:
     """``value`` as it looks in the notebook, cut to what fits in a message."""
     if isinstance(value, str):
         return repr(value) if len(value) <= 80 else repr(value[:80]) + "…"
-    return reprlib.repr(value)
+    text = _SHORT.repr(value)
+    return text if len(text) <= 80 else text[:80] + "…"
 
 
 def kind(value: object) -> str:
@@ -142,6 +143,9 @@ def kind(value: object) -> str:
     )
     return next((name for cls, name in kinds if isinstance(value, cls)), "null")
 
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
 
 # uv takes a bare name that ends like an archive for a file.
 _ARCHIVE = re.compile(r"\.(whl|zip|egg|tar|tgz|tbz|txz|tar\.(gz|bz2|xz|zst))\s*(\[|;|$)", re.IGNORECASE)

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         inherited={},
     )
     launch = prepare(
-        found, pinned=pinned, settings=load_settings(), environ=os.environ, kernel_id=f"pid{os.getpid()}"
+        found, pinned=pinned, settings=load_settings, environ=os.environ, kernel_id=f"pid{os.getpid()}"
     )
     for lock in launch.held:
         os.set_inheritable(lock.fd, True)

@@ -12,6 +12,7 @@ overlays are generations of their own, published by one atomic rename.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -37,7 +38,7 @@ class Lock:
             os.close(self.fd)
             self.fd = -1
 
-    def __enter__(self) -> Lock:
+    def __enter__(self) -> Lock:  # noqa: PYI034 - typing.Self is Python 3.11's
         return self
 
     def __exit__(
@@ -75,13 +76,16 @@ def holders(path: Path) -> list[int]:
     wanted = os.path.realpath(path)
     pids = []
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [os.readlink(link.path) for link in os.scandir(entry / "fd")]
-        except OSError:  # ended meanwhile, or another user's
-            continue
-        if wanted in links:
-            pids.append(int(entry.name))
+        with contextlib.suppress(OSError):  # ended meanwhile, or another user's
+            if any(_target(link) == wanted for link in (entry / "fd").iterdir()):
+                pids.append(int(entry.name))
     return sorted(pids)
+
+
+def _target(link: Path) -> str:
+    with contextlib.suppress(OSError):  # closed meanwhile
+        return str(link.readlink())
+    return ""
 
 
 def _acquire(path: Path, kind: int, timeout: float) -> Lock:
@@ -124,7 +128,7 @@ def _open(path: Path, kind: int) -> int:
 
 def _same_file(path: Path, fd: int) -> bool:
     try:
-        there, here = os.stat(path, follow_symlinks=False), os.fstat(fd)
+        there, here = path.stat(follow_symlinks=False), os.fstat(fd)
     except FileNotFoundError:
         return False
     return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)

@@ -23,8 +23,9 @@ class BaseManifest:
     All paths are absolute. ``architectures`` are torch's own words (``sm_90``,
     ``compute_90``, ``gfx942``), empty for a cpu build. ``fixed`` names the distributions that
     no overlay may replace: torch's stack and what ipykernel needs. ``modules`` are the top-level
-    names that the base's distributions define, ``namespaces`` those that several share without
-    an ``__init__``: a package that put one there would hide the base's part.
+    names that can be imported, each with the distribution that defines it; ``namespaces`` those
+    without an ``__init__``: a package that put one there would hide the base's part. ``bytes``
+    and ``files`` are what the site directories take on disk.
     """
 
     id: str
@@ -36,7 +37,7 @@ class BaseManifest:
     site_dirs: tuple[str, ...]
     distributions: Mapping[str, str]
     fixed: frozenset[str]
-    modules: frozenset[str]
+    modules: Mapping[str, str]
     namespaces: frozenset[str] = frozenset()
     architectures: tuple[str, ...] = ()
     adopted: bool = False
@@ -60,9 +61,10 @@ class BaseManifest:
         """The manifest as JSON values."""
         data = dataclasses.asdict(self)
         data["schema"] = SCHEMA
-        for key in ("fixed", "modules", "namespaces"):
+        for key in ("fixed", "namespaces"):
             data[key] = sorted(data[key])
-        data["distributions"] = dict(sorted(self.distributions.items()))
+        for key in ("distributions", "modules"):
+            data[key] = dict(sorted(data[key].items()))
         return data
 
     @classmethod
@@ -82,8 +84,10 @@ class BaseManifest:
         try:
             for key in ("site_dirs", "architectures"):
                 values[key] = tuple(values[key])
-            for key in ("fixed", "modules", "namespaces"):
+            for key in ("fixed", "namespaces"):
                 values[key] = frozenset(values[key])
+            for key in ("distributions", "modules"):
+                values[key] = dict(values[key])
             return cls(**values)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise CorruptState(f"{where} is incomplete", why=str(error), fix=fix) from error

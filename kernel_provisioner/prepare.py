@@ -7,26 +7,26 @@ exception at a restart as a kernel that hangs (jupyter_server), so the kernel st
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from . import locks, process, uv
 from .base import registry
 from .base.registry import RegisteredBase
-from .errors import BuildFailed, NotebookUnreadable, OverlayError
-from .hardware import cached_detect
+from .choose import Choice, choose
+from .errors import BuildFailed, CorruptState, NotebookUnreadable, OverlayError
 from .inkernel.info import VARIABLE, Info
-from .inkernel.packages import packages
+from .inkernel.packages import named_in, packages
 from .notebook.find import FoundNotebook
 from .notebook.read import read_notebook, torch_env_of
 from .overlay import store
 from .overlay.environment import kernel_environment
 from .overlay.skeleton import write_skeleton
 from .request import Request, parse_request
-from .selection import select
 from .settings import Settings
 
 _MAIN = Path(__file__).parent / "inkernel" / "main.py"
@@ -38,22 +38,34 @@ class Launch:
     """A kernel to start: the command in front of its arguments, and its environment.
 
     ``held`` are locks that the kernel inherits; whoever starts it hands them over, then releases
-    its own. ``scratch`` is the overlay to remove once the kernel is gone, if any.
+    its own. ``kept`` is the directory of the notebook's overlays, and ``seen`` the notebook as a
+    file; ``scratch`` is the directory of a kernel without a notebook, to be removed with it.
     """
 
     argv: list[str]
     env: dict[str, str]
     held: list[locks.Lock]
+    kept: Path | None = None
+    seen: store.Identity | None = None
     scratch: Path | None = None
     failure: OverlayError | None = None
 
 
 def prepare(
-    found: FoundNotebook, *, pinned: str, settings: Settings, environ: Mapping[str, str], kernel_id: str
+    found: FoundNotebook,
+    *,
+    pinned: str,
+    settings: Settings | Callable[[], Settings],
+    environ: Mapping[str, str],
+    kernel_id: str,
 ) -> Launch:
-    """What to start for ``found``; never raises for what a notebook, a base or a disk may do."""
+    """What to start for ``found``; never raises for what a notebook, a base or a disk may do.
+
+    Nor for what a settings file holds, where ``settings`` is a function that reads it.
+    """
     try:
-        return _prepare(found, pinned=pinned, settings=settings, environ=environ, kernel_id=kernel_id)
+        known = settings if isinstance(settings, Settings) else settings()
+        return _prepare(found, pinned=pinned, settings=known, environ=environ, kernel_id=kernel_id)
     except (OverlayError, OSError) as error:
         told = error if isinstance(error, OverlayError) else _disk_error(error)
         return _explaining_kernel(told, found, environ)
@@ -63,23 +75,15 @@ def _prepare(
     found: FoundNotebook, *, pinned: str, settings: Settings, environ: Mapping[str, str], kernel_id: str
 ) -> Launch:
     asked = _asked(found)
-    register = registry.read_register()
-    chosen = select(
-        asked.request,
-        cached_detect(),
-        register.manifests,
-        pinned=pinned,
-        aliases=register.aliases,
-        preference=settings.preference,
-    )
-    base = register.get(chosen.base.id)
     root = store.Store(Path(settings.overlay_root))
     root.prepare()
-    scratch = None if found.path else root.scratch_dir(kernel_id or f"pid{os.getpid()}")
-    directory = scratch or root.notebook_dir(found.path or Path())
+    chosen = choose(asked.request, pinned=pinned, settings=settings, root=root)
+    base = chosen.base
+    kept = root.notebook_dir(found.path) if found.path else None
+    directory = kept or root.scratch_dir(kernel_id or f"pid{os.getpid()}")
     held = [lock for lock in (registry.hold(base),) if lock]
     try:
-        claim = _claim(root, directory, asked.request, base, settings, found)
+        claim = _claim(root, directory, asked.request, chosen, settings, found)
     except BaseException:
         for lock in held:
             lock.release()
@@ -99,15 +103,66 @@ def _prepare(
         },
         reason=chosen.reason,
         notices=(*asked.notices, *chosen.notices, *claim.notices),
-        extras=asked.request.extras,
         notebook=str(found.path or ""),
         has_script=asked.has_script,
+        scratch=kept is None,
         builder=tuple(builder_command()),
         held=tuple(lock.fd for lock in held),
     )
-    env = kernel_environment(environ, claim.generation.path, manifest)
+    env = kernel_environment(environ, claim.generation.path, manifest, base.receipts)
     argv = [str(claim.generation.python), str(_MAIN)]
-    return Launch(argv, {**env, VARIABLE: info.dumps()}, held, scratch)
+    told = {**env, VARIABLE: info.dumps()}
+    if found.path is None:
+        return Launch(argv, told, held, scratch=directory)
+    return Launch(argv, told, held, kept=directory, seen=store.identity(found.path))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outlook:
+    """What a launch would find: the base and why, and how far the overlay is.
+
+    ``state`` is that of ``generation``, the one to start in or else the newest; or ``outdated``
+    where the notebook has asked for something else since, ``damaged`` where its record cannot be
+    read, ``none`` where there is no overlay yet.
+    """
+
+    base: RegisteredBase
+    chosen: Choice
+    request: Request
+    directory: Path
+    generation: store.Generation | None
+    state: str
+
+
+def look(found: FoundNotebook, *, pinned: str, settings: Settings) -> Outlook:
+    """What a launch would choose and find; raises OverlayError where it would fail.
+
+    Nothing is changed, but that an adopted base which is not what it was is looked at again.
+    """
+    asked = _asked(found)
+    root = store.Store(Path(settings.overlay_root))
+    chosen = choose(asked.request, pinned=pinned, settings=settings, root=root)
+    base = chosen.base
+    directory = root.notebook_dir(found.path or Path())
+    generation, state = _standing(root, directory, store.order_of(asked.request, base.manifest, settings))
+    return Outlook(base, chosen, asked.request, directory, generation, state)
+
+
+def _standing(
+    root: store.Store, directory: Path, order: Mapping[str, object]
+) -> tuple[store.Generation | None, str]:
+    if (fitting := root.fitting(directory, order)) is not None:
+        return fitting, fitting.state().value
+    for newest in root.generations(directory)[:1]:
+        state = newest.state()
+        try:
+            same = newest.read(store.ORDER)["order"] == order
+        except CorruptState:
+            return newest, "damaged"
+        if not same:
+            return newest, "outdated"
+        return newest, "damaged" if state is store.State.READY else state.value
+    return None, "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +187,7 @@ def _asked(found: FoundNotebook) -> _Asked:
     except NotebookUnreadable as error:
         why = f" ({error.why})" if error.why else ""
         return _Asked(Request(), (f"{error.what}: running on the base alone{why}",))
-    request = parse_request(text.metadata, text.script_blocks)
+    request = parse_request(text.metadata, text.script_blocks, uv_lock=text.uv_lock)
     return _Asked(request, request.warnings, bool(text.script_blocks))
 
 
@@ -149,29 +204,30 @@ def _claim(
     root: store.Store,
     directory: Path,
     request: Request,
-    base: RegisteredBase,
+    chosen: Choice,
     settings: Settings,
     found: FoundNotebook,
 ) -> _Claim:
     """A ready overlay, one that is being built, or a new one, whose builder is started."""
+    base = chosen.base
     order = store.order_of(request, base.manifest, settings)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with locks.exclusive(directory / store.LAUNCH_LOCK, timeout=_LAUNCH_WAIT):
+    with _launch_lock(directory):
         if (generation := root.fitting(directory, order)) is not None:
-            return _Claim(generation, locks.shared(generation.path / store.USE_LOCK, timeout=_LAUNCH_WAIT))
-        left_behind = _installed_by_hand(root, directory)
+            return _Claim(generation, _hold(generation))
+        left_behind = _installed_by_hand(root, directory, request)
         generation = root.begin(directory)
-        lock = locks.shared(generation.path / store.USE_LOCK)
+        lock = _hold(generation)
         try:
             if found.path:
-                registry.replace_text(directory / store.NOTEBOOK, f"{found.path}\n", mode=0o600)
+                store.claim(directory, found.path)
             write_skeleton(generation.path, base.manifest, base.skeleton_path, uv=uv.uv_path())
             generation.write(
                 store.ORDER,
                 {
                     "order": order,
-                    "key": store.order_key(order),
+                    "lock": request.lock.as_dict() if request.lock else None,
                     "base_directory": str(base.directory),
+                    "alternatives": [str(directory) for directory in chosen.alternatives],
                     "settings": settings.as_dict(),
                     "notebook": str(found.path or ""),
                 },
@@ -186,12 +242,31 @@ def _claim(
     return _Claim(generation, lock, left_behind)
 
 
-def _installed_by_hand(root: store.Store, directory: Path) -> tuple[str, ...]:
+def _launch_lock(directory: Path) -> locks.Lock:
+    """The lock that launches and the collector take in turn on a notebook's directory, made if need be."""
+    while True:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            return locks.exclusive(directory / store.LAUNCH_LOCK, timeout=_LAUNCH_WAIT)
+        except FileNotFoundError:  # the collector took the directory away in between
+            continue
+
+
+def _hold(generation: store.Generation) -> locks.Lock:
+    """A shared lock on the overlay for a kernel's life; its file's time says when one last started."""
+    lock = locks.shared(generation.path / store.USE_LOCK, timeout=_LAUNCH_WAIT)
+    with contextlib.suppress(OSError):  # on a read-only disk a ready overlay still serves
+        os.utime(lock.fd)
+    return lock
+
+
+def _installed_by_hand(root: store.Store, directory: Path, request: Request) -> tuple[str, ...]:
     """A line on the packages that the last overlay holds and the next one will not."""
+    declared = {named_in(extra) for extra in request.extras}
     for generation in root.generations(directory):
         if generation.state() is store.State.READY:
-            names = [package.name for package in packages(generation.path) if not package.declared]
-            if names:
+            by_hand = [package.name for package in packages(generation.path) if not package.declared]
+            if names := [name for name in by_hand if name not in declared]:
                 line = "installed by hand before this notebook asked for something else, and not here now: "
                 return (f"{line}{', '.join(names)}; to have them again: %overlay add {' '.join(names)}",)
             break
@@ -200,7 +275,7 @@ def _installed_by_hand(root: store.Store, directory: Path) -> tuple[str, ...]:
 
 def _start_builder(generation: store.Generation) -> None:
     """Start the builder; it holds the builder's lock from before it exists until it ends."""
-    with locks.exclusive(generation.path / store.BUILDER_LOCK) as lock:
+    with locks.exclusive(generation.path / store.BUILDER_LOCK, timeout=_LAUNCH_WAIT) as lock:
         process.spawn(
             [*builder_command(), str(generation.path), "--lock-fd", str(lock.fd)],
             env=process.inherited_environment(os.environ),

@@ -14,19 +14,29 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from .errors import CommandFailed
 
 # What a child may inherit: how to find programs, files, certificates and proxies, and in which
 # language to speak. Everything else (tokens of JupyterHub and clouds above all) stays here.
-_INHERITED = frozenset(
-    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP", "TERM", "COLUMNS", "NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy", "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SDKROOT", "CUDA_HOME", "CUDA_PATH", "ROCM_HOME", "ROCM_PATH"]
-)
+_INHERITED = frozenset({
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP", "TERM",
+    "COLUMNS", "NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy",
+    "no_proxy", "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS", "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH", "SDKROOT", "CUDA_HOME", "CUDA_PATH", "ROCM_HOME", "ROCM_PATH",
+})  # fmt: skip
 _INHERITED_PREFIXES = ("LC_", "XDG_", "UV_", "PIP_")
 # Settings that bind a package manager to an environment other than the one we name.
-_NOT_INHERITED = frozenset(
-    ["UV_PYTHON", "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_SYSTEM_PYTHON", "UV_BREAK_SYSTEM_PACKAGES", "UV_WORKING_DIR", "UV_WORKING_DIRECTORY", "UV_ENV_FILE", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE", "UV_TORCH_BACKEND", "UV_TARGET", "UV_PREFIX", "UV_REQUIRE_HASHES", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT", "PIP_PYTHON", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "PIP_REQUIREMENT", "PIP_EDITABLE", "PIP_REQUIRE_VIRTUALENV", "PIP_BREAK_SYSTEM_PACKAGES"]
-)
+_NOT_INHERITED = frozenset({
+    "UV_PYTHON", "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_SYSTEM_PYTHON", "UV_BREAK_SYSTEM_PACKAGES",
+    "UV_WORKING_DIR", "UV_WORKING_DIRECTORY", "UV_ENV_FILE", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT",
+    "UV_OVERRIDE", "UV_EXCLUDE", "UV_TORCH_BACKEND", "UV_TARGET", "UV_PREFIX", "UV_REQUIRE_HASHES",
+    "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT", "PIP_PYTHON", "PIP_CONSTRAINT",
+    "PIP_BUILD_CONSTRAINT", "PIP_REQUIREMENT", "PIP_EDITABLE", "PIP_REQUIRE_VIRTUALENV",
+    "PIP_BREAK_SYSTEM_PACKAGES",
+})  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +62,8 @@ def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environ.items()
-        if (name in _INHERITED or name.startswith(_INHERITED_PREFIXES)) and name not in _NOT_INHERITED
+        if (name in _INHERITED or name.startswith(_INHERITED_PREFIXES))
+        and not (name in _NOT_INHERITED or name.startswith("UV_PUBLISH_"))  # tokens to upload with
     }
 
 
@@ -67,8 +78,8 @@ def run(
 ) -> Completed:
     """Run a command to its end and return what it printed.
 
-    ``timeout`` is in seconds, over the whole run. ``on_line`` hears each line of stderr as it
-    comes. The default working directory is the root, which no project lies above: uv and pip
+    ``timeout`` is in seconds, over the whole run. ``on_line`` hears each line of either
+    output as it comes. The default working directory is the root, which no project lies above: uv and pip
     look for configuration in the working directory and its parents. Raises CommandFailed where
     the program cannot be started or misses its deadline; an exit status is for the caller.
     """
@@ -89,9 +100,13 @@ def run(
         )
     except OSError as error:
         raise CommandFailed(f"{words[0]} could not be started", why=str(error)) from error
-    lines: list[str] = []
-    reader = threading.Thread(target=_read_lines, args=(child, lines, on_line), daemon=True)
-    reader.start()
+    printed: tuple[list[str], list[str]] = ([], [])
+    readers = [
+        threading.Thread(target=_read_lines, args=(stream, lines, on_line), daemon=True)
+        for stream, lines in zip((child.stdout, child.stderr), printed, strict=True)
+    ]
+    for reader in readers:
+        reader.start()
     timed_out = threading.Event()
 
     def expire() -> None:
@@ -102,10 +117,9 @@ def run(
     if timer:
         timer.start()
     try:
-        assert child.stdout is not None
-        stdout = child.stdout.read()
         returncode = child.wait()
-        reader.join()
+        for reader in readers:
+            reader.join()
     except BaseException:
         end_group(child.pid)
         child.wait()
@@ -119,9 +133,9 @@ def run(
     if timed_out.is_set():
         raise CommandFailed(
             f"{Path(words[0]).name} {' '.join(words[1:3])} did not end within {timeout:g} seconds",
-            why="\n".join(line.rstrip() for line in lines[-5:]),
+            why="\n".join(line.rstrip() for line in printed[1][-5:]),
         )
-    return Completed(words, returncode, stdout, "".join(lines))
+    return Completed(words, returncode, "".join(printed[0]), "".join(printed[1]))
 
 
 def spawn(
@@ -157,11 +171,9 @@ def end_group(pid: int, how: int = signal.SIGKILL) -> None:
         os.killpg(pid, how)
 
 
-def _read_lines(
-    child: subprocess.Popen[str], lines: list[str], on_line: Callable[[str], None] | None
-) -> None:
-    assert child.stderr is not None
-    for line in child.stderr:
+def _read_lines(stream: IO[str] | None, lines: list[str], on_line: Callable[[str], None] | None) -> None:
+    assert stream is not None
+    for line in stream:
         lines.append(line)
         if on_line:
             on_line(line.rstrip("\n"))

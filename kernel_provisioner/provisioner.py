@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from traitlets.config import Config
 from .notebook.find import find_notebook
 from .notebook.frames import calling_frames
 from .overlay.skeleton import remove_tree
+from .overlay.store import Identity, Store
 from .prepare import Launch, prepare
 from .settings import load_settings
 
@@ -51,12 +54,16 @@ class TorchOverlayProvisioner(LocalProvisioner):
             prepare,
             found,
             pinned=self.accelerator,
-            settings=load_settings(os.environ, config),
+            settings=functools.partial(load_settings, os.environ, config),
             environ=kwargs["env"],
             kernel_id=self.kernel_id or "",
         )
-        self._release()
-        self._launch = launch
+        before, self._launch = self._launch, launch
+        if before is not None:
+            for lock in before.held:
+                lock.release()
+            if before.scratch is not None and before.scratch != launch.scratch:
+                remove_tree(before.scratch)
         kwargs["cmd"] = [*launch.argv, *_kernel_arguments(kwargs["cmd"])]
         kwargs["env"] = launch.env
         return kwargs
@@ -75,19 +82,30 @@ class TorchOverlayProvisioner(LocalProvisioner):
                     lock.release()
 
     async def cleanup(self, restart: bool = False) -> None:  # noqa: FBT001, FBT002 - jupyter_client's signature
-        """Remove the overlay of a kernel that had no notebook; called after the kernel has ended."""
-        await super().cleanup(restart=restart)
-        self._release()
+        """Let go of the launch; called after the kernel has ended, also between two of its lives.
 
-    def _release(self) -> None:
-        """Let go of the last launch."""
-        launch, self._launch = self._launch, None
+        A notebook that was renamed meanwhile takes its overlays along. The overlay of a kernel
+        without a notebook goes, but not for a restart: what its user installed is still there then.
+        """
+        await super().cleanup(restart=restart)
+        launch = self._launch
         if launch is None:
             return
         for lock in launch.held:
             lock.release()
-        if launch.scratch is not None:
+        if launch.kept is not None:
+            self._follow_rename(launch.kept, launch.seen)
+        if launch.scratch is not None and not restart:
             remove_tree(launch.scratch)
+
+    def _follow_rename(self, directory: Path, seen: Identity | None) -> None:
+        """Carry the overlays over to the name that the server's session has for the notebook now."""
+        now = find_notebook(
+            env={}, cwd=None, kernel_manager=self.parent, kernel_id=self.kernel_id or "", frames=()
+        )
+        if now.path is not None:
+            with contextlib.suppress(OSError):  # the disk says no: then it is built anew under that name
+                Store(directory.parent).carry_over(directory, now.path, seen)
 
 
 def _kernel_arguments(cmd: list[str]) -> list[str]:

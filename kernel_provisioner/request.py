@@ -25,9 +25,10 @@ from packaging.utils import canonicalize_name
 from .accelerators import FAMILIES, parse_tag
 from .errors import InvalidRequest
 from .fields import MAX_LENGTH, Field, kind, show
+from .pylock import Lock, juv_pins, parse_lock
 
 KEYS = ("accelerator", "torch", "requires-python", "extras", "exclude-newer", "lock")
-"""The keys of ``torch_env``. ``lock`` is carried along for the resolver and no part of a Request."""
+"""The keys of ``torch_env``."""
 
 MAX_EXTRAS = 256
 """The most extras. Checked before any is parsed, as is each one's length."""
@@ -54,6 +55,9 @@ class Request:
     ``accelerator`` is ``auto``, a family or a tag. ``torch`` and ``requires_python`` are PEP 440
     specifiers, empty for any. ``extras`` are PEP 508 requirements with canonical names, in the
     notebook's order, markers unevaluated. ``exclude_newer`` is an RFC 3339 time in UTC.
+    ``lock`` is the notebook's lock; its torch and Python are in ``torch`` and ``requires_python``
+    already. A ``stale`` one was made for something else than is asked for now. ``preferred`` are
+    versions (``name==version``) to take where they fit, from juv's lock.
     """
 
     accelerator: str = "auto"
@@ -61,6 +65,9 @@ class Request:
     requires_python: str = ""
     extras: tuple[str, ...] = ()
     exclude_newer: str = ""
+    lock: Lock | None = None
+    stale: bool = False
+    preferred: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -77,13 +84,13 @@ class Request:
 
 
 def parse_request(
-    metadata: object, script_blocks: Sequence[str] = (), *, allow_urls: bool = False
+    metadata: object, script_blocks: Sequence[str] = (), *, uv_lock: str = "", allow_urls: bool = False
 ) -> Request:
     """The request in ``metadata`` (the value of ``torch_env``, None where there is none) and PEP 723 blocks.
 
-    ``script_blocks`` are the TOML texts of the notebook's ``# /// script`` blocks. With
-    ``allow_urls`` (an administrator's choice) ``name @ https://…`` is let through. Raises
-    InvalidRequest, whose ``field`` reads like ``torch_env.extras[3]``.
+    ``script_blocks`` are the TOML texts of the notebook's ``# /// script`` blocks, ``uv_lock`` is
+    juv's lock. With ``allow_urls`` (an administrator's choice) ``name @ https://…`` is let through.
+    Raises InvalidRequest, whose ``field`` reads like ``torch_env.extras[3]``.
     """
     said = {} if metadata is None else _object(metadata)
     block = _script_block(script_blocks)
@@ -97,7 +104,7 @@ def parse_request(
         ),
     ]
     torch, extras = _split_torch(wanted)
-    return Request(
+    request = Request(
         accelerator=_accelerator(said.get("accelerator")),
         torch=_joined([_TORCH.specifier(said.get("torch")), *torch]),
         requires_python=_joined(
@@ -108,9 +115,29 @@ def parse_request(
         ),
         extras=tuple(dict.fromkeys(extras)),
         exclude_newer=_moment(said.get("exclude-newer"), _NEWER),
+        preferred=juv_pins(uv_lock) if uv_lock and said.get("lock") is None else (),
         warnings=tuple(warnings),
     )
+    return request if said.get("lock") is None else locked(request, parse_lock(said["lock"]))
 
+
+def locked(request: Request, lock: Lock) -> Request:
+    """``request`` held by ``lock``, which fixes torch's public version too unless the request excludes it."""
+    torch = SpecifierSet(request.torch).contains(lock.torch, prereleases=True)
+    stale = not torch or lock.extras != request.extras
+    return dataclasses.replace(
+        request,
+        torch=_joined([SpecifierSet(request.torch), SpecifierSet(f"=={lock.torch}")])
+        if torch
+        else request.torch,
+        requires_python=_joined([SpecifierSet(request.requires_python), SpecifierSet(lock.requires_python)]),
+        lock=lock,
+        stale=stale,
+        warnings=(*request.warnings, *([_STALE] if stale else [])),
+    )
+
+
+_STALE = "the lock is older than the extras; this makes it anew: jupyter overlay lock NOTEBOOK"
 
 _BLOCK = "# /// script"
 _BLOCK_KEYS = ("dependencies", "requires-python", "tool")
@@ -143,7 +170,7 @@ def _check_unread(values: Mapping[object, object]) -> None:
     seen = 0
     while pending:
         where, value = pending.pop()
-        seen += 1 + (len(value) if isinstance(value, Mapping | list | tuple) else 0)
+        seen += len(value) if isinstance(value, Mapping | list | tuple) else 0
         if seen > _MAX_VALUES:
             raise _WHOLE.refuse(f"holds more than {_MAX_VALUES:,} values")
         if isinstance(value, Mapping):

@@ -10,23 +10,29 @@ all others, which uv then takes from the normal index. Files never pass through 
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
+import netrc
+import os
 import re
 import secrets
 import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
+from http.client import HTTPException, HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from typing import IO, Any
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from .accelerators import ECOSYSTEM
 
 _TIMEOUT = 20.0  # seconds for one page of the index
 _EMPTY = "<!DOCTYPE html><html><body></body></html>"
 _NOT_THERE = (403, 404)  # PyTorch's index answers 403 for a project that it does not have
+_FAILED = 424  # "failed dependency": uv ends at once, where a 5xx makes it ask again and again
 
 
 class Router:
@@ -34,13 +40,16 @@ class Router:
 
     Of ``held``, the packages that the base has and no overlay may replace, it knows no files: uv
     asks for their page even where the installed one will do, and must find nothing better.
+    ``timeout`` is in seconds, for the whole of one page; each page is fetched once.
     """
 
-    def __init__(self, upstream: str, held: Collection[str] = ()) -> None:
+    def __init__(self, upstream: str, held: Collection[str] = (), *, timeout: float = _TIMEOUT) -> None:
         self.upstream = upstream.rstrip("/") + "/"
         self.held = held
         self.asked: set[str] = set()
         self.failures: dict[str, str] = {}
+        self._timeout = timeout
+        self._pages: dict[str, tuple[int, str]] = {}
         self._secret = secrets.token_urlsafe(12)  # other users of the machine get no answers
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -51,7 +60,7 @@ class Router:
         """The index to give to uv."""
         return f"http://127.0.0.1:{self._server.server_port}/{self._secret}"
 
-    def __enter__(self) -> Router:
+    def __enter__(self) -> Router:  # noqa: PYI034 - typing.Self is Python 3.11's
         self._thread.start()
         return self
 
@@ -62,8 +71,8 @@ class Router:
         self._server.server_close()
 
     def real(self, text: str) -> str:
-        """``text`` with this index's own address replaced by the real one."""
-        return text.replace(self.url, self.upstream.rstrip("/"))
+        """``text`` with this index's own address replaced by the real one, and without credentials."""
+        return without_credentials(text.replace(self.url, self.upstream.rstrip("/")))
 
     def page(self, project: str) -> tuple[int, str]:
         """Status and page for one project: the upstream's page with absolute links."""
@@ -71,18 +80,25 @@ class Router:
             return 200, _EMPTY
         if project not in ECOSYSTEM:
             return 404, ""
-        self.asked.add(project)
+        if project not in self._pages:
+            self.asked.add(project)
+            self._pages[project] = self._fetched(project)
+        return self._pages[project]
+
+    def _fetched(self, project: str) -> tuple[int, str]:
         source = urljoin(self.upstream, project + "/")
+        private = "@" in urlsplit(self.upstream).netloc  # there, 403 says that we may not look
         try:
-            return 200, absolute_links(fetch(source), source)
+            return 200, absolute_links(*fetch(source, timeout=self._timeout))
         except urllib.error.HTTPError as error:
-            if error.code in _NOT_THERE:  # an empty page: this index alone may have it, and has not
+            if error.code == 404 or (error.code in _NOT_THERE and not private):
+                # An empty page: this index alone may have it, and has not.
                 self.failures[project] = f"{self.upstream} has no {project}"
                 return 200, _EMPTY
             self.failures[project] = f"{source} answered {error.code} {error.reason}"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             self.failures[project] = f"{source} cannot be reached: {getattr(error, 'reason', error)}"
-        return 502, ""
+        return _FAILED, ""
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         router = self
@@ -99,25 +115,59 @@ class Router:
                 self.end_headers()
                 self.wfile.write(data)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
                 """Requests are recorded in ``asked`` and ``failures``, not on stderr."""
 
         return Handler
 
 
-def fetch(url: str) -> str:
-    """The page at ``url``, with the credentials that the URL carries; raises OSError."""
-    parts = urlsplit(url)
-    request = urllib.request.Request(
-        urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])),
-        headers={"Accept": "text/html", "User-Agent": "kernel-provisioner"},
-    )
-    if "@" in parts.netloc:
-        user = urllib.request.unquote(parts.netloc.rpartition("@")[0])
-        request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
-    context = ssl.create_default_context() if parts.scheme == "https" else None
-    with urllib.request.urlopen(request, timeout=_TIMEOUT, context=context) as answer:
-        return str(answer.read().decode("utf-8", "replace"))
+def without_credentials(text: str) -> str:
+    """``text`` with ``user:password@`` taken out of every URL in it."""
+    return re.sub(r"(?<=://)[^/\s@'\"]+@", "", text)
+
+
+def foreign(packages: Iterable[Mapping[str, Any]], tag: str, upstream: str) -> list[Mapping[str, Any]]:
+    """The packages of a lock that live on PyTorch's index ``upstream`` but come from somewhere else.
+
+    uv's own settings may prefer another index. A file that is labelled with the tag is right
+    wherever it lies, and so is one from a directory that somebody named.
+    """
+    upstream = without_credentials(upstream).rstrip("/")
+    return [
+        package
+        for package in packages
+        if package["name"] in ECOSYSTEM
+        and not str(package.get("index", "")).startswith((upstream + "/", "file:"))
+        and str(package.get("index", "")) != upstream
+        and str(package.get("version", "")).partition("+")[2] != tag
+    ]
+
+
+def fetch(url: str, *, timeout: float = _TIMEOUT, environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """The page at ``url`` and the address it came from in the end.
+
+    Uses the credentials that the URL carries, or netrc's, as uv does. ``timeout`` is in seconds
+    for all of it, names, redirects and trickling servers included. Raises OSError, ValueError or
+    HTTPException.
+    """
+    answer: list[tuple[str, str]] = []
+    error: list[Exception] = []
+
+    def work() -> None:
+        try:
+            answer.append(_fetch(url, timeout, environ))
+        except Exception as problem:
+            error.append(problem)
+
+    # A socket's own timeout begins anew with every byte, and a look-up of a name has none.
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if error:
+        raise error[0]
+    if not answer:
+        raise TimeoutError(f"no answer within {timeout:g} seconds")
+    return answer[0]
 
 
 def absolute_links(page: str, source: str) -> str:
@@ -126,8 +176,61 @@ def absolute_links(page: str, source: str) -> str:
 
     def absolute(match: re.Match[str]) -> str:
         target = urlsplit(urljoin(source, html.unescape(match.group(2))))
-        if "@" in base.netloc and target.netloc == base.netloc.rpartition("@")[2]:
+        if "@" in base.netloc and target.netloc == _host(base.netloc):
             target = target._replace(netloc=base.netloc)
         return f"{match.group(1)}{html.escape(urlunsplit(target))}{match.group(3)}"
 
     return re.sub(r"""(href\s*=\s*["'])([^"']*)(["'])""", absolute, page)
+
+
+def _fetch(url: str, timeout: float, environ: Mapping[str, str]) -> tuple[str, str]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"{parts.scheme or 'a path'} is not http or https")
+    request = urllib.request.Request(  # noqa: S310 - checked above
+        urlunsplit(parts._replace(netloc=_host(parts.netloc))),
+        headers={"Accept": "text/html", "User-Agent": "kernel-provisioner"},
+    )
+    if user := unquote(parts.netloc.rpartition("@")[0]) or _netrc(parts.hostname or "", environ):
+        request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
+    opener = urllib.request.build_opener(
+        _Redirects(), urllib.request.HTTPSHandler(context=ssl.create_default_context())
+    )
+    with opener.open(request, timeout=timeout) as answer:
+        text = answer.read().decode("utf-8", "replace")
+        final = urlsplit(answer.url)
+    if final.netloc == _host(parts.netloc):
+        final = final._replace(netloc=parts.netloc)
+    return text, urlunsplit(final)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects as ever, but hands credentials to no other host."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """See the base class."""
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None and request.host != req.host:
+            request.remove_header("Authorization")
+        return request
+
+
+def _netrc(host: str, environ: Mapping[str, str]) -> str:
+    """``user:password`` for a host, from the file NETRC or ~/.netrc; empty where there is none."""
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        known = netrc.netrc(environ.get("NETRC")).authenticators(host)
+        if known:
+            return f"{known[0]}:{known[2]}"
+    return ""
+
+
+def _host(netloc: str) -> str:
+    return netloc.rpartition("@")[2]

@@ -9,16 +9,18 @@ shell or one container. A notebook can set none of these.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from traitlets import Bool, Enum, Unicode
+from traitlets import Bool, Enum, TraitError, Unicode
 from traitlets.config import Config, Configurable
 
 from .accelerators import DEFAULT_INDEX_TEMPLATE
+from .errors import CorruptState
 
 CONFIG_NAME = "jupyter_overlay_config"
 
@@ -88,11 +90,21 @@ class TorchOverlay(Configurable):
 
 
 def load_settings(environ: Mapping[str, str] = os.environ, config: Config | None = None) -> Settings:
-    """The settings in force here: files, then ``config`` (a server's own), then ``environ``."""
-    merged = _files_config()
-    if config is not None:
-        merged.merge(config)
-    return TorchOverlay(config=merged).settings(environ)
+    """The settings in force here: files, then ``config`` (a server's own), then ``environ``.
+
+    Raises CorruptState where a file cannot be read or holds a value that does not exist: going on
+    without it could mean to go on without a policy.
+    """
+    try:
+        merged = _files_config()
+        if config is not None:
+            merged.merge(config)
+        return TorchOverlay(config=merged).settings(environ)
+    except TraitError as error:
+        raise CorruptState(
+            f"a setting of TorchOverlay cannot be used: {error}",
+            fix=f"correct it in {CONFIG_NAME}.py or .json; jupyter --paths  lists where these lie",
+        ) from error
 
 
 _loaded: tuple[tuple[tuple[str, int], ...], Config] | None = None
@@ -112,7 +124,7 @@ def _files_config() -> Config:
     key = tuple(found)
     if _loaded is None or _loaded[0] != key:
         _loaded = (key, _read_config([Path(name) for name, _ in found]))
-    return Config(_loaded[1])
+    return copy.deepcopy(_loaded[1])  # what is merged into it must not stay
 
 
 def _read_config(paths: list[Path]) -> Config:
@@ -121,7 +133,13 @@ def _read_config(paths: list[Path]) -> Config:
     merged = Config()
     for path in paths:
         loader = PyFileConfigLoader if path.suffix == ".py" else JSONFileConfigLoader
-        merged.merge(loader(path.name, str(path.parent)).load_config())
+        try:
+            merged.merge(loader(path.name, str(path.parent)).load_config())
+        except Exception as error:  # a Python file can fail in any way
+            why = f"{type(error).__name__}: {error}"
+            raise CorruptState(
+                f"{path} cannot be read", why=why, fix="correct or remove that file"
+            ) from error
     return merged
 
 

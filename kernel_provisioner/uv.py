@@ -11,14 +11,16 @@ import functools
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from . import process
 from .errors import CommandFailed, InstallFailed, ResolutionFailed, UvUnusable
 
 MINIMUM = (0, 12, 18)  # the first with `uv pip install --dry-run --output-format json`
-DEADLINE = 1800.0  # seconds; a package of some GB over a slow line ends well within it
+_HTTP_TIMEOUT = 30  # seconds; uv's own default for UV_HTTP_TIMEOUT
 _FIX = "pip install -U uv  (in the environment that runs Jupyter)"
 
 
@@ -39,6 +41,27 @@ class Uv:
     version: tuple[int, ...]
     env: Mapping[str, str]
     offline: bool = False
+    planning: int = 20  # deadlines in multiples of UV_HTTP_TIMEOUT, by default 10 and 30 minutes:
+    installing: int = 60  # an index that sends a byte now and then keeps uv waiting for ever
+
+    @property
+    def page_timeout(self) -> float:
+        """Seconds for a page of PyTorch's index: less than uv waits for the page of any index."""
+        return 0.7 * self.http_timeout
+
+    @property
+    def http_timeout(self) -> int:
+        """Seconds that uv waits for the next byte of an answer, as the user has set it."""
+        said = self.env.get("UV_HTTP_TIMEOUT", "")
+        return int(said) if said.isdecimal() else _HTTP_TIMEOUT
+
+    def index_options(self, first: str) -> list[str]:
+        """Options that put the index ``first`` before all others.
+
+        An ``--index`` on the command line makes uv forget those of UV_INDEX, which count here.
+        """
+        indexes = (first, *self.env.get("UV_INDEX", "").split())
+        return [word for index in indexes for word in ("--index", index)]
 
     def plan(self, python: Path, requirements: Path, options: Sequence[str]) -> list[Change]:
         """What an install would change in the environment of ``python``; changes nothing.
@@ -62,13 +85,18 @@ class Uv:
             raise failure("the extras cannot be resolved", done.stderr)
         return _parse_plan(done.stdout)
 
-    def lock(self, python: Path, pins: Path, output: Path, options: Sequence[str]) -> str:
-        """Exact pins as PEP 751 text (files with hashes); each package names its index."""
-        common = ("pip", "compile", "-q", "--no-deps", "--python", python, pins, *options)
+    def lock(
+        self, python: Path, pins: Path, output: Path, options: Sequence[str], *, indexes: bool = True
+    ) -> str:
+        """Exact pins as PEP 751 text (files with hashes); with ``indexes`` each package names its index."""
+        common: list[str | Path] = ["pip", "compile", "-q", "--no-deps", "--python", python, pins, *options]
+        common.append("--no-header")  # which would name this machine's directories
         done = self.run(*common, "--format", "pylock.toml", "-o", output)
         if done.returncode != 0:
             raise failure("the plan cannot be locked", done.stderr)
-        where = self.run(*common, "--no-header", "--emit-index-annotation")
+        if not indexes:
+            return output.read_text(encoding="utf-8")
+        where = self.run(*common, "--emit-index-annotation")
         if where.returncode != 0:
             raise failure("the plan cannot be locked", where.stderr)
         text = _name_indexes(output.read_text(encoding="utf-8"), _parse_indexes(where.stdout))
@@ -95,6 +123,8 @@ class Uv:
             prefix,
             "-r",
             lock,
+            "--preview-features",
+            "pylock",
             *options,
             on_line=on_line,
         )
@@ -105,16 +135,23 @@ class Uv:
         self,
         *argv: str | os.PathLike[str],
         on_line: Callable[[str], None] | None = None,
-        timeout: float = DEADLINE,
     ) -> process.Completed:
-        """Run uv with these words from the root directory, whatever its exit status."""
+        """Run uv with these words from the root directory, whatever its exit status.
+
+        Raises InstallFailed where it does not end in time.
+        """
         offline = ("--offline",) if self.offline and "--offline" not in argv else ()
-        return process.run(
-            (self.path, *argv, "--color", "never", "--no-progress", *offline),
-            env=self.env,
-            on_line=on_line,
-            timeout=timeout,
-        )
+        installs = "install" in argv and "--dry-run" not in argv
+        try:
+            return process.run(
+                (self.path, *argv, "--color", "never", "--no-progress", *offline),
+                env=self.env,
+                on_line=on_line,
+                timeout=self.http_timeout * (self.installing if installs else self.planning),
+            )
+        except CommandFailed as error:
+            fix = f"try again; over a slow line, set UV_HTTP_TIMEOUT to more than {self.http_timeout}"
+            raise InstallFailed(error.what, why=error.why, fix=fix) from error
 
 
 def find_uv(environ: Mapping[str, str] = os.environ, *, offline: bool = False) -> Uv:
@@ -122,8 +159,10 @@ def find_uv(environ: Mapping[str, str] = os.environ, *, offline: bool = False) -
     env = process.inherited_environment(environ)
     env.setdefault("UV_HTTP_RETRIES", "2")
     env["UV_NO_PROGRESS"] = "1"
+    for name in ("NO_PROXY", "no_proxy"):  # our own index answers on the loopback address
+        env[name] = ",".join([*filter(None, [env.get(name) or env.get(name.swapcase())]), "127.0.0.1"])
     path = uv_path()
-    return Uv(path, _version(path), env, offline)
+    return Uv(path, checked_version(path), env, offline)
 
 
 @functools.cache
@@ -138,7 +177,8 @@ def uv_path() -> str:
 
 
 @functools.cache
-def _version(path: str) -> tuple[int, ...]:
+def checked_version(path: str) -> tuple[int, ...]:
+    """The version of the uv at ``path``; raises UvUnusable where it is too old or does not answer."""
     try:
         said = process.run((path, "--version"), env={}, timeout=20).check("uv does not run").stdout
     except CommandFailed as error:
@@ -151,6 +191,20 @@ def _version(path: str) -> tuple[int, ...]:
     return version
 
 
+def locked_packages(lock: str) -> list[dict[str, Any]]:
+    """The ``packages`` of a PEP 751 lock; none where the text is damaged."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        packages = tomllib.loads(lock).get("packages")
+    except tomllib.TOMLDecodeError:
+        return []
+    return packages if isinstance(packages, list) else []
+
+
+_CREDENTIALS = "mend the credentials of that index: in its URL, in ~/.netrc, or UV_INDEX_<NAME>_PASSWORD"
 _UNREACHABLE = re.compile(
     r"error sending request|dns error|Connect|timed out|Request failed after|network was disabled"
     r"|Network connectivity is disabled|HTTP status (?:client|server) error|Failed to fetch",
@@ -161,6 +215,8 @@ _UNREACHABLE = re.compile(
 def failure(what: str, stderr: str) -> ResolutionFailed | InstallFailed:
     """uv's failure as ours: ResolutionFailed for "no solution", InstallFailed for the rest."""
     why = said_by_uv(stderr)
+    if re.search(r"401 Unauthorized|403 Forbidden", stderr):
+        return InstallFailed(what, why=why, fix=_CREDENTIALS)
     if "No solution found" in stderr or "unsatisfiable" in stderr:
         if re.search(r"network was disabled|offline", stderr, re.IGNORECASE):
             return InstallFailed(what, why=why, fix="go online once, so that the packages are in uv's cache")
@@ -168,14 +224,22 @@ def failure(what: str, stderr: str) -> ResolutionFailed | InstallFailed:
     if "No space left on device" in stderr:
         return InstallFailed(what, why=why, fix="free space on the disk that the path above is on")
     if _UNREACHABLE.search(stderr):
-        return InstallFailed(what, why=why, fix="check the network and the index settings, then restart")
-    return InstallFailed(what, why=why)
+        return InstallFailed(what, why=why, fix="check the network and the index settings, then try again")
+    return InstallFailed(
+        what, why=why, fix="try again; where it comes again, the index or the package is at fault"
+    )
+
+
+def may_pass(error: InstallFailed) -> bool:
+    """Whether the network or the disk is at fault, and not what was to be fetched."""
+    gone = re.search(r"\b(404 Not Found|410 Gone)\b", error.why)
+    return "No space left on device" in error.why or (bool(_UNREACHABLE.search(error.why)) and not gone)
 
 
 def said_by_uv(stderr: str) -> str:
     """uv's own words on an error, without its progress lines."""
     lines = stderr.strip().splitlines()
-    start = next((i for i, line in enumerate(lines) if line.lstrip().startswith(("error:", "×"))), 0)
+    start = next((i for i, line in enumerate(lines) if line.lstrip().startswith(("error:", "\u00d7"))), 0)
     text = "\n".join(line.strip() for line in lines[start:])
     return text.replace("error: ", "", 1).replace("cause: ", "")
 

@@ -95,11 +95,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first: what is broken in a pure module shows before a server has started."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Quick tests first: what is broken in a pure module shows before a server has started.
+
+    Those that fetch gigabytes run only where ``-m`` names them, as ``make test-cuda`` does.
+    """
     for item in items:
         if "torch_base_home" in getattr(item, "fixturenames", ()):
             item.add_marker("torch")
+    if "cuda" not in config.option.markexpr:
+        huge = [item for item in items if item.get_closest_marker("cuda")]
+        items[:] = [item for item in items if item not in huge]
+        config.hook.pytest_deselected(items=huge)
     items.sort(key=_slowness)
 
 

@@ -21,6 +21,7 @@ FLOORS = (
     "accelerators",
     "records",
     "fields",
+    "pylock",
     "request",
     "selection",
     "hardware",
@@ -33,6 +34,9 @@ FLOORS = (
     "base",
     "overlay",
     "builder",
+    "venv",
+    "prune",
+    "choose",
     "prepare",
     "provisioner",
     "launch",
@@ -43,7 +47,7 @@ FLOORS = (
 ENTRY_POINTS = ("builder/__main__.py", "provisioner", "launch", "cli")
 """Where a process or a plugin begins; two of these share code through the floors below them."""
 
-PURE = ("manifest", "accelerators", "fields", "request", "selection")
+PURE = ("manifest", "accelerators", "fields", "pylock", "request", "selection")
 """Rooms that decide on values alone."""
 
 TOUCHES_THE_WORLD = frozenset({

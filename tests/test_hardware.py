@@ -160,7 +160,7 @@ def test_cuda_visible_devices_can_hide_every_gpu(tmp_path: Path, hidden: str) ->
     found = detect(root=root, environ=environ, nvml=answering("580.65.06", H100), platform="linux")
     assert found.gpus == ()
     assert found.driver == "580.65.06"
-    assert found.notes == (f"CUDA_VISIBLE_DEVICES={hidden!r} hides 1 of NVIDIA's",)
+    assert found.notes == (f"CUDA_VISIBLE_DEVICES={hidden!r} hides this machine's NVIDIA GPUs",)
 
 
 @pytest.mark.parametrize(

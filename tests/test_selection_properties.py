@@ -63,7 +63,7 @@ def manifest(number: int, tag: str, torch: str, python: str, architectures: tupl
         site_dirs=(),
         distributions={},
         fixed=frozenset(),
-        modules=frozenset(),
+        modules={},
         architectures=architectures,
     )
 

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -175,6 +176,18 @@ def test_the_index_misbehaves_where_it_was_told_to(
     assert venv.install("small").returncode == 0
     index.behave()
     assert venv.install("tiny").returncode == 0
+
+
+def test_a_waiting_index_answers_once_it_behaves(tmp_path: Path, index: LocalIndex) -> None:
+    """``wait`` holds a request for as long as a test wants, then answers it properly."""
+    index.publish(build_wheel(tmp_path, "tiny"))
+    index.misbehave("/simple/tiny", "wait")
+    with ThreadPoolExecutor() as pool:
+        page = pool.submit(lambda: urllib.request.urlopen(f"{index.default}/tiny/", timeout=30).read())
+        wait_for(lambda: index.asked_for("tiny"), "the request to arrive")
+        assert not page.done()
+        index.behave()
+        assert b"tiny-" in page.result()
 
 
 @pytest.mark.parametrize("trouble", ["hang", "trickle"])

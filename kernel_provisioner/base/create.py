@@ -1,4 +1,4 @@
-"""Make a base, or adopt an environment as one; both end with a photograph and a manifest.
+"""Make a base: plan, install, photograph, publish.
 
 A base is filled in place, under a lock, because environments cannot be moved. The manifest is
 written last: before it there is no base, and what a failed attempt left is removed.
@@ -6,41 +6,28 @@ written last: before it there is no base, and what a failed attempt left is remo
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import datetime
 import hashlib
 import json
 import os
-import shutil
-import stat
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from .. import locks
 from ..accelerators import parse_tag
-from ..errors import BaseNotFound, InstallFailed
-from ..inkernel.disk import usage
+from ..errors import BaseNotFound, InstallFailed, InvalidRequest
 from ..uv import Uv
 from . import registry
 from .installers import BaseSpec, Installer, PipInstaller, Plan, UvInstaller, first_that_plans
 from .kernels import register_kernel
 from .photograph import Photograph, base_id, photograph, probe
+from .progress import Progress
+from .publish import LOCK_WAIT, Created, make_read_only, now, publish, remove_tree, told_disk_errors
 from .registry import DIRECTORY, RegisteredBase
-
-Progress = Callable[[str], None]
-_LOCK_WAIT = 3600.0  # seconds: another process may be making the same base
-
-
-@dataclasses.dataclass(frozen=True)
-class Created:
-    """The outcome of ``create`` or ``adopt``: the base, its kernel's directory, and what was used."""
-
-    base: RegisteredBase
-    kernel: Path
-    source: str
-    existed: bool
 
 
 def create_base(
@@ -61,10 +48,11 @@ def create_base(
     the interpreter that runs this. Raises OverlayError; nothing half-made stays behind.
     """
     parse_tag(spec.tag)
-    root = data_dir / DIRECTORY
-    root.mkdir(parents=True, exist_ok=True)
+    _check(spec)
+    with told_disk_errors(data_dir):
+        (data_dir / DIRECTORY).mkdir(parents=True, exist_ok=True)
     interpreter = find_interpreter(python, uv)
-    with tempfile.TemporaryDirectory(prefix="torch-overlay-") as name:
+    with told_disk_errors(data_dir), tempfile.TemporaryDirectory(prefix="torch-overlay-") as name:
         scratch = Path(name)
         makers: dict[str, Callable[[], Installer]] = {
             "uv": lambda: UvInstaller(uv, interpreter, scratch, template),
@@ -76,43 +64,9 @@ def create_base(
         return _install(spec, data_dir, interpreter, uv, worker, plan, used, progress)
 
 
-def adopt_base(path: Path, *, data_dir: Path, tag: str | None, progress: Progress) -> Created:
-    """Register an existing environment (venv, conda, system) as a base, without writing into it.
-
-    ``path`` is its prefix or its interpreter. Raises BaseNotFound where it holds no torch or no
-    ipykernel.
-    """
-    if tag:
-        parse_tag(tag)
-    progress(f"Asking {path} what it holds")
-    python = path if path.is_file() else path / "bin/python"
-    if not python.exists() and (path / "bin/python3").exists():
-        python = path / "bin/python3"
-    if not python.exists():
-        raise BaseNotFound(
-            f"{path} is no Python environment",
-            why=f"there is no {python}",
-            fix="name an environment's directory (it holds bin/python) or interpreter",
-        )
-    picture = photograph(
-        probe(python.absolute(), torch=True), tag=tag, adopted=True, installer="adopted", created=_now()
-    )
-    picture = dataclasses.replace(
-        picture,
-        manifest=dataclasses.replace(picture.manifest, fingerprint=fingerprint(picture.manifest.site_dirs)),
-    )
-    directory = data_dir / DIRECTORY / picture.manifest.id
-    directory.mkdir(parents=True, exist_ok=True)
-    existed = (directory / registry.MANIFEST).exists()
-    with locks.exclusive(directory.parent / f"{picture.manifest.id}.new.lock", timeout=_LOCK_WAIT):
-        return _publish(picture, directory, data_dir, f"adopted from {path}", existed)
-
-
 def find_interpreter(python: str, uv: Uv) -> Path:
     """The true interpreter that ``python`` (path, version or nothing) names; raises BaseNotFound."""
-    import sys
-
-    wanted = python or sys._base_executable  # type: ignore[attr-defined] # CPython's, since 3.3
+    wanted = python or sys._base_executable  # type: ignore[attr-defined] # noqa: SLF001 - what venv itself asks
     done = uv.run("python", "find", "--no-project", "--system", wanted)
     if done.returncode != 0:
         raise BaseNotFound(
@@ -123,30 +77,17 @@ def find_interpreter(python: str, uv: Uv) -> Path:
     return Path(os.path.realpath(done.stdout.strip()))
 
 
-def fingerprint(site_dirs: tuple[str, ...]) -> str:
-    """A cheap mark of an environment's content: names and times of its site directories' entries.
-
-    Installing, upgrading or removing a distribution changes it; running the environment does not.
-    """
-    seen = []
-    for directory in site_dirs:
-        with contextlib.suppress(OSError):
-            seen += [
-                (entry.name, entry.stat(follow_symlinks=False).st_mtime_ns)
-                for entry in os.scandir(directory)
-                if entry.name.endswith((".dist-info", ".egg-info", ".pth", ".egg-link"))
-            ]
-    return hashlib.sha256(json.dumps(sorted(seen)).encode()).hexdigest()[:16]
-
-
-def make_writable(tree: Path) -> None:
-    """Undo ``make_read_only``, so that the tree can be removed."""
-    _chmod(tree, lambda mode: mode | stat.S_IWUSR)
-
-
-def make_read_only(tree: Path) -> None:
-    """Take every write permission from a tree, and give others what its owner can read."""
-    _chmod(tree, lambda mode: (mode | (mode & 0o500) >> 3 | (mode & 0o500) >> 6) & ~0o222)
+def _check(spec: BaseSpec) -> None:
+    """Raise InvalidRequest where what was asked for is not written as requirements are."""
+    for text in (spec.torch_requirement, *spec.packages):
+        try:
+            Requirement(text)
+        except InvalidRequirement as error:  # noqa: PERF203 - a handful of names
+            raise InvalidRequest(
+                f"{text!r} is no requirement",
+                why=str(error),
+                fix="write versions as pip does: --torch 2.8.0, --torch '>=2.6,<2.8', --with 'timm>=1.0'",
+            ) from error
 
 
 def _install(
@@ -164,12 +105,12 @@ def _install(
         json.dumps([str(interpreter), version, sorted(plan.pins.items())]).encode()
     ).hexdigest()
     directory = data_dir / DIRECTORY / base_id(spec.tag, plan.pins["torch"], version, digest)
-    with locks.exclusive(directory.parent / f"{directory.name}.new.lock", timeout=_LOCK_WAIT):
+    with locks.exclusive(directory.parent / f"{directory.name}.new.lock", timeout=LOCK_WAIT):
         if (directory / registry.MANIFEST).exists():
             base = RegisteredBase(registry.read_manifest(directory), directory)
             registry.set_alias(directory.parent, spec.tag, directory.name)
             return Created(base, register_kernel(spec.tag, data_dir), plan.source, existed=True)
-        _remove(directory)
+        remove_tree(directory)
         directory.mkdir()
         try:
             venv = directory / "venv"
@@ -178,31 +119,16 @@ def _install(
             worker.install(plan, venv, progress)
             progress("Importing torch once, to learn what it was built for")
             facts = probe(venv / "bin/python", torch=True)
-            picture = photograph(facts, adopted=False, installer=used, created=_now())
+            picture = photograph(facts, adopted=False, installer=used, created=now())
             named = dataclasses.replace(picture.manifest, id=directory.name)
             picture = dataclasses.replace(picture, manifest=named)
             _refuse_other_build(spec.tag, picture)
             progress("Making it read-only")
             make_read_only(venv)
-            return _publish(picture, directory, data_dir, plan.source, existed=False)
+            return publish(picture, directory, data_dir, plan.source, existed=False)
         except BaseException:
-            _remove(directory)
+            remove_tree(directory)
             raise
-
-
-def _publish(picture: Photograph, directory: Path, data_dir: Path, source: str, existed: bool) -> Created:
-    used = usage(picture.manifest.site_dirs)
-    manifest = dataclasses.replace(
-        picture.manifest, bytes=used.own_bytes + used.linked_bytes, files=used.own_files + used.linked_files
-    )
-    skeleton = {"files": picture.skeleton, "links": picture.links}
-    registry.replace_text(directory / registry.SKELETON, json.dumps(skeleton))
-    registry.replace_text(directory / registry.CONSTRAINTS, "\n".join(manifest.constraints) + "\n")
-    base = RegisteredBase(manifest, directory)
-    base.lock_path.touch(mode=0o644)
-    registry.replace_text(directory / registry.MANIFEST, json.dumps(manifest.as_dict(), indent=1) + "\n")
-    registry.set_alias(directory.parent, manifest.tag, manifest.id)
-    return Created(base, register_kernel(manifest.tag, data_dir), source, existed)
 
 
 def _refuse_foreign(tag: str, plan: Plan) -> None:
@@ -223,21 +149,3 @@ def _refuse_other_build(tag: str, picture: Photograph) -> None:
             why=f"torch {picture.manifest.torch} says so of itself",
             fix=f"jupyter overlay base create {picture.manifest.tag}, or name another source",
         )
-
-
-def _remove(directory: Path) -> None:
-    if directory.exists():
-        make_writable(directory)
-        shutil.rmtree(directory)
-
-
-def _chmod(tree: Path, change: Callable[[int], int]) -> None:
-    for folder, _, names in os.walk(tree):
-        for path in (folder, *(os.path.join(folder, name) for name in names)):
-            info = os.lstat(path)
-            if not stat.S_ISLNK(info.st_mode):
-                os.chmod(path, change(stat.S_IMODE(info.st_mode)))
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

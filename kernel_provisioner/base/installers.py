@@ -19,12 +19,14 @@ from packaging.version import Version
 
 from .. import process
 from ..accelerators import index_url, tag_of_build
-from ..errors import CommandFailed, InstallFailed, OverlayError, ResolutionFailed
-from ..router import Router
-from ..uv import Uv
+from ..errors import InstallFailed, OverlayError, ResolutionFailed
+from ..router import Router, foreign, without_credentials
+from ..uv import Uv, locked_packages
+from .progress import Progress, counting
 
-Progress = Callable[[str], None]
 _TRIED = 12  # torch releases that are looked at, newest first, for one that fits a tag
+_PIP_WITH_RAW_PROGRESS = (24, 1)
+_PIP_WITH_REPORT = (23, 0)  # the first whose `--report` has a stable format
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,20 +78,21 @@ class UvInstaller:
     def __init__(self, uv: Uv, interpreter: Path, scratch: Path, template: str) -> None:
         self._uv, self._scratch, self._template = uv, scratch, template
         self._venv = scratch / "plan"
+        self._indexes: list[str] = []
         uv.run("venv", "--python", interpreter, self._venv).check("a virtual environment cannot be made")
 
     def plan(self, spec: BaseSpec) -> Plan:
+        """See Installer; the plan is kept as a lock, with the hashes that the indexes name."""
         upstream = index_url(self._template, spec.tag)
-        wanted = self._scratch / "wanted.txt"
-        wanted.write_text("\n".join([spec.torch_requirement, *spec.others]) + "\n")
+        self._indexes = self._uv.index_options(upstream)  # the lock holds no credentials, these do
         links = [word for place in spec.find_links for word in ("--find-links", place)]
-        with Router(upstream) as router:
-            options = ["--index", router.url, *links]
+        with Router(upstream, timeout=self._uv.page_timeout) as router:
+            options = [*self._uv.index_options(router.url), *links]
             try:
-                plan = self._uv.plan(self._python, wanted, options)
+                versions = self._versions(spec, options)
                 pins = self._scratch / "pins.txt"
-                pins.write_text("".join(f"{change.name}=={change.version}\n" for change in plan))
-                lock = self._uv.lock(self._python, pins, self._scratch / "pylock.toml", options)
+                pins.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()))
+                lock = router.real(self._uv.lock(self._python, pins, self._lock, options))
             except OverlayError as error:
                 why = "\n".join(router.failures.values()) or router.real(error.why)
                 kind = InstallFailed if router.failures else type(error)
@@ -98,24 +101,50 @@ class UvInstaller:
                     why=why,
                     fix="check the tag, the version and the network",
                 ) from error
-            (self._scratch / "pylock.toml").write_text(router.real(lock))
-        versions = {change.name: change.version for change in plan}
-        return Plan(versions, tuple(f"{name}=={version}" for name, version in versions.items()), upstream)
+        for stray in foreign(locked_packages(lock), spec.tag, upstream):
+            raise InstallFailed(
+                f"{stray['name']} would come from {stray.get('index') or 'elsewhere'}, not from {upstream}",
+                why="uv's own settings prefer that index; a build from elsewhere may be for another tag",
+                fix="leave UV_INDEX_STRATEGY and index-strategy unset while a base is made",
+            )
+        self._lock.write_text(lock, encoding="utf-8")
+        return Plan(versions, tuple(f"{name}=={version}" for name, version in versions.items()),
+                    without_credentials(upstream))  # fmt: skip
 
     def install(self, plan: Plan, venv: Path, progress: Progress) -> None:
-        # Copies, not hard links: a base must not change when uv's cache does, nor the cache when
-        # the base is made read-only.
+        """See Installer. Copies, not hard links: base and cache must not change each other."""
         self._uv.install_lock(
             venv / "bin/python",
-            self._scratch / "pylock.toml",
+            self._lock,
             venv,
-            ["--link-mode", "copy", "--compile-bytecode"],
-            on_line=progress,
+            [*self._indexes, "--link-mode", "copy", "--compile-bytecode"],
+            on_line=counting(progress, len(plan.lines)),
         )
+
+    def _versions(self, spec: BaseSpec, options: Sequence[str]) -> dict[str, str]:
+        """What uv would install, with a torch of the tag.
+
+        A directory of wheels may hold builds for several tags, and to a resolver ``+cu126`` is
+        newer than ``+cpu``: builds that are labelled otherwise are excluded one by one.
+        """
+        wanted = self._scratch / "wanted.txt"
+        lines = [spec.torch_requirement, *spec.others]
+        while True:
+            wanted.write_text("\n".join(lines) + "\n")
+            changes = self._uv.plan(self._python, wanted, options)
+            versions = {change.name: change.version for change in changes}
+            local = Version(versions["torch"]).local
+            if local is None or tag_of_build(local, ()) in (None, spec.tag) or len(lines) > _TRIED:
+                return versions
+            lines.append(f"torch!={versions['torch']}")
 
     @property
     def _python(self) -> Path:
         return self._venv / "bin/python"
+
+    @property
+    def _lock(self) -> Path:
+        return self._scratch / "pylock.toml"
 
 
 class PipInstaller:
@@ -123,42 +152,57 @@ class PipInstaller:
 
     def __init__(self, interpreter: Path, scratch: Path, environ: Mapping[str, str]) -> None:
         self._env = {**process.inherited_environment(environ), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        venv = scratch / "pip"
-        process.run((interpreter, "-I", "-m", "venv", venv), env=self._env).check(
+        self._python = scratch / "pip/bin/python"
+        self._front: tuple[str | Path, ...] = (interpreter, "-I", "-m", "pip")
+        self._links: list[str] = []
+        own = self._version() >= _PIP_WITH_REPORT  # the interpreter's pip will do, which saves seconds
+        process.run(
+            (interpreter, "-I", "-m", "venv", *(["--without-pip"] if own else []), scratch / "pip"),
+            env=self._env,
+        ).check(
             "a virtual environment with pip cannot be made", fix="install Python's venv module (python3-venv)"
         )
-        self._python = venv / "bin/python"
-        self._pip("install", "--upgrade", "pip").check("pip cannot be brought up to date")
+        if not own:
+            self._front = (self._python, "-m", "pip")
+            if self._version() < _PIP_WITH_REPORT:
+                self._pip("install", "--upgrade", "pip").check("pip cannot be brought up to date")
 
     def plan(self, spec: BaseSpec) -> Plan:
-        links = [word for place in spec.find_links for word in ("--find-links", place)]
-        torch = self._fitting_torch(spec, links)
-        report = self._report([f"torch=={torch}", *spec.others], links)
-        pins = {canonicalize_name(item["metadata"]["name"]): item["metadata"]["version"] for item in report}
+        """See Installer."""
+        self._links = [word for place in spec.find_links for word in ("--find-links", place)]
+        torch = self._fitting_torch(spec)
+        report = self._report([f"torch=={torch}", *spec.others])
+        pins: dict[str, str] = {
+            canonicalize_name(item["metadata"]["name"]): item["metadata"]["version"] for item in report
+        }
         urls = {item["metadata"]["name"]: _origin(item["download_info"]["url"]) for item in report}
         return Plan(
             pins, tuple(f"{name}=={version}" for name, version in pins.items()), f"pip: {urls['torch']}"
         )
 
     def install(self, plan: Plan, venv: Path, progress: Progress) -> None:
+        """See Installer."""
         pins = self._python.parents[2] / "pip-pins.txt"
         pins.write_text("\n".join(plan.lines) + "\n")
         progress(f"Installing {len(plan.lines)} packages with pip")
+        bar = "raw" if self._version() >= _PIP_WITH_RAW_PROGRESS else "off"
         self._pip(
-            "--python", venv / "bin/python", "install", "--no-deps", "--progress-bar", "off", "-r", pins
-        ).check("pip could not install the base")
+            "install", "--no-deps", "--progress-bar", bar, *self._links, "-r", pins,
+            python=venv / "bin/python", on_line=counting(progress, len(plan.lines)),
+        ).check("pip could not install the base")  # fmt: skip
 
-    def _fitting_torch(self, spec: BaseSpec, links: Sequence[str]) -> str:
-        done = self._pip("index", "versions", "torch", "--json", "--pre", *links)
-        if done.returncode != 0:
+    def _fitting_torch(self, spec: BaseSpec) -> str:
+        done = self._pip("index", "versions", "torch", "--pre", *self._links)
+        listed = re.search(r"^Available versions: (.+)$", done.stdout, re.MULTILINE)
+        if done.returncode != 0 or not listed:
             raise InstallFailed(
                 "pip finds no torch",
                 why=done.stderr.strip()[-1500:],
                 fix="set pip's index-url or find-links to where torch is",
             )
-        found = [Version(text) for text in json.loads(done.stdout)["versions"]]
+        found = [Version(text) for text in listed[1].split(", ")]
         for version in fitting_order(found, spec):
-            metadata = self._report([f"torch=={version}"], [*links, "--no-deps"])[0]["metadata"]
+            metadata = self._report([f"torch=={version}"], "--no-deps")[0]["metadata"]
             if tag_of_build(version.local, metadata.get("requires_dist", ())) == spec.tag:
                 return str(version)
         raise ResolutionFailed(
@@ -167,25 +211,24 @@ class PipInstaller:
             fix="point pip's find-links or index-url at such a build, or name another tag or version",
         )
 
-    def _report(self, requirements: Iterable[str], options: Sequence[str]) -> list[dict[str, Any]]:
+    def _report(self, requirements: Iterable[str], *options: str) -> list[dict[str, Any]]:
         done = self._pip(
-            "install",
-            "--dry-run",
-            "--quiet",
-            "--ignore-installed",
-            "--only-binary",
-            "torch",
-            "--report",
-            "-",
-            *options,
-            *requirements,
-        )
+            "install", "--dry-run", "--quiet", "--ignore-installed", "--only-binary", "torch",
+            "--report", "-", *self._links, *options, *requirements,
+        )  # fmt: skip
         if done.returncode != 0:
             raise ResolutionFailed("pip cannot resolve the base", why=done.stderr.strip()[-1500:])
         return list(json.loads(done.stdout)["install"])
 
-    def _pip(self, *words: str | Path) -> process.Completed:
-        return process.run((self._python, "-m", "pip", *words), env=self._env, timeout=3600)
+    def _version(self) -> tuple[int, ...]:
+        said = process.run((*self._front, "--version"), env=self._env).stdout
+        return tuple(map(int, re.findall(r"\d+", said)[:2]))  # nothing where there is no pip
+
+    def _pip(
+        self, *words: str | Path, python: Path | None = None, on_line: Callable[[str], None] | None = None
+    ) -> process.Completed:
+        command = (*self._front, "--python", python or self._python, *words)
+        return process.run(command, env=self._env, timeout=3600, on_line=on_line)
 
 
 def fitting_order(versions: Iterable[Version], spec: BaseSpec) -> list[Version]:
@@ -195,7 +238,8 @@ def fitting_order(versions: Iterable[Version], spec: BaseSpec) -> list[Version]:
     requires will tell.
     """
     allowed = SpecifierSet(spec.torch_requirement.removeprefix("torch"))
-    fits = [version for version in versions if allowed.contains(version)]
+    previews = bool(allowed.prereleases)  # only where one is named
+    fits = [version for version in versions if allowed.contains(version, prereleases=previews)]
     labelled = sorted((version for version in fits if version.local == spec.tag), reverse=True)
     plain = sorted((version for version in fits if version.local is None), reverse=True)
     return [*labelled, *plain][:_TRIED]
@@ -213,13 +257,16 @@ def first_that_plans(
 
     Raises the last one's error, with the reasons of all, where none has.
     """
-    reasons = []
+    reasons: list[str] = []
+    last = OverlayError("no installer was named")
     for name, make in makers:
         progress(f"Asking {name} for {spec.torch_requirement} ({spec.tag})")
         try:
             installer = make()
-            return name, installer, installer.plan(spec)
-        except (OverlayError, CommandFailed) as error:
+            plan = installer.plan(spec)
+            because = f"; {reasons[-1].splitlines()[-1]}" if reasons else ""
+            return name, installer, dataclasses.replace(plan, source=plan.source + because)
+        except OverlayError as error:
             last = error
             reasons.append(f"{name}: {error.what}" + (f"\n{error.why}" if error.why else ""))
             if len(makers) > 1:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .. import locks, records
 from ..errors import BaseInUse, BaseNotFound, LockTimeout
-from . import registry
-from .create import fingerprint, make_writable
-from .kernels import unregister_kernel
-from .photograph import probe
+from .adopt import is_current
+from .photograph import own_python, probe
+from .publish import told_disk_errors, withdraw
 from .registry import RegisteredBase
 
 
@@ -38,17 +37,18 @@ def verify_base(base: RegisteredBase) -> Verdict:
     for site_dir in base.manifest.site_dirs:
         for dist_info in records.dist_infos(Path(site_dir)):
             count += 1
+            if base.manifest.adopted and not (dist_info / "RECORD").exists():
+                continue  # Debian's packages have none: dpkg knows their files
             faults += map(str, records.check(dist_info))
     torch = ""
     try:
-        python = Path(base.manifest.prefix) / "bin/python"
-        said = probe(python, torch=True)["torch"]
+        said = probe(own_python(base.manifest), torch=True)["torch"]
         torch = said.get("version", "")
         if "error" in said:
             faults.append(f"import torch: {said['error']}")
     except BaseNotFound as error:
         faults.append(str(error))
-    if base.manifest.adopted and fingerprint(base.manifest.site_dirs) != base.manifest.fingerprint:
+    if not is_current(base):
         faults.append(
             f"{base.manifest.prefix} changed since it was adopted; "
             f"jupyter overlay base adopt {base.manifest.prefix}  takes it as it is now"
@@ -56,10 +56,13 @@ def verify_base(base: RegisteredBase) -> Verdict:
     return Verdict(count, tuple(faults), torch)
 
 
-def remove_base(base: RegisteredBase, *, data_dir: Path) -> list[str]:
+def remove_base(
+    base: RegisteredBase, *, data_dir: Path, standing: Callable[[], Sequence[Path]] = tuple
+) -> list[str]:
     """Remove a base, its aliases and its kernel; an adopted environment itself stays.
 
-    Returns what was removed, a line each. Raises BaseInUse, naming the kernels, where any runs.
+    ``standing`` tells which projects' environments stand on it. Returns what was removed, a line
+    each. Raises BaseInUse, naming the kernels that run or the environments.
     """
     try:
         lock = locks.exclusive(base.lock_path)
@@ -70,23 +73,17 @@ def remove_base(base: RegisteredBase, *, data_dir: Path) -> list[str]:
             fix="shut these kernels down, then try again; new kernels of the tag follow another base "
             "after  jupyter overlay base default TAG ID",
         ) from error
-    with lock:
-        done = [f"base {base.manifest.id}"]
-        (base.directory / registry.MANIFEST).unlink()  # from here on it is no base any more
-        tags = registry.remove_alias(base.directory.parent, base.manifest.id)
-        done += [f"alias {tag}" for tag in tags]
-        left = registry.read_register([base.directory.parent])
-        heir = [other.manifest.id for other in left.bases if other.manifest.tag == base.manifest.tag]
-        if heir and base.manifest.tag in tags:
-            registry.set_alias(base.directory.parent, base.manifest.tag, heir[-1])
-            done.append(f"{base.manifest.tag} now means {heir[-1]}")
-        if not heir:
-            unregister_kernel(base.manifest.tag, data_dir)
-            done.append(f"kernel torch-{base.manifest.tag}")
-        make_writable(base.directory)
-        shutil.rmtree(base.directory)
+    with lock, told_disk_errors(data_dir):
+        if places := standing():
+            raise BaseInUse(
+                f"{base.manifest.id} is in use",
+                why="these environments of projects stand on it:\n" + "\n".join(map(str, places)),
+                fix="remove those directories (rm -r), or let each stand on another base:\n"
+                "jupyter overlay venv DIR --base OTHER … --recreate;  then try again",
+            )
+        done = withdraw(base, data_dir)
         with contextlib.suppress(OSError):
-            os.unlink(base.directory.parent / f"{base.manifest.id}.new.lock")
+            (base.directory.parent / f"{base.manifest.id}.new.lock").unlink()
     return done
 
 

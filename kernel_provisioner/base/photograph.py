@@ -25,6 +25,7 @@ from .. import process
 from ..accelerators import ECOSYSTEM, tag_of_torch
 from ..errors import BaseNotFound, CommandFailed
 from ..manifest import BaseManifest
+from .receipts import preferred_tag, receipt_wheels
 
 PREFIX_MARK = "@overlay@"  # stands in the skeleton for the overlay's own prefix
 _PROBE = Path(__file__).with_name("probe.py")
@@ -38,6 +39,7 @@ class Photograph:
     manifest: BaseManifest
     skeleton: list[tuple[str, int, str]]  # path below the overlay, mode, text with PREFIX_MARK
     links: list[tuple[str, str]]  # path below the overlay, absolute target in the base
+    receipts: dict[str, bytes]  # wheels that stand for what the base holds, see receipts.py
 
 
 def probe(python: Path, *, torch: bool, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def photograph(
     ``tag`` overrides what torch says it was built for. Raises BaseNotFound where torch or
     ipykernel is missing or torch cannot be imported.
     """
-    entries = {canonicalize_name(entry["name"]): entry for entry in facts["distributions"]}
+    entries: dict[str, Any] = {canonicalize_name(entry["name"]): entry for entry in facts["distributions"]}
     torch = facts["torch"] or {}
     where = facts["prefix"]
     if "torch" not in entries or "error" in torch or not torch:
@@ -83,9 +85,22 @@ def photograph(
         )
     versions = {name: str(entry["version"]) for name, entry in entries.items()}
     built_for = tag or tag_of_torch(versions["torch"], torch["cuda"], torch["hip"], torch["xpu"])
-    freeze = json.dumps([facts["interpreter"], facts["prefix"] if adopted else "", sorted(versions.items())])
+    if built_for is None:
+        raise BaseNotFound(
+            f"{where} holds a torch that does not say what it was built for",
+            why=f"torch {versions['torch']}, CUDA {torch['cuda']}, ROCm {torch['hip']}",
+            fix=f"jupyter overlay base adopt {where} --tag TAG",
+        )
+    # An adopted environment keeps its name while other packages in it change.
+    freeze = json.dumps([facts["interpreter"], facts["prefix"] if adopted else sorted(versions.items())])
     digest = hashlib.sha256(freeze.encode()).hexdigest()[:8]
-    modules = [item for entry in entries.values() for item in entry["modules"].items()]
+    modules = {
+        module: str(name)
+        for name, entry in entries.items()
+        for module, regular in entry["modules"].items()
+        if regular
+    }
+    shared = {module for entry in entries.values() for module in entry["modules"]} - modules.keys()
     manifest = BaseManifest(
         id=base_id(built_for, versions["torch"], facts["python"], digest),
         tag=built_for,
@@ -96,15 +111,26 @@ def photograph(
         site_dirs=tuple(facts["site_dirs"]),
         distributions=versions,
         fixed=_fixed(entries, facts["markers"]),
-        modules=frozenset(name for name, regular in modules if regular),
-        namespaces=frozenset(name for name, _ in modules) - {name for name, regular in modules if regular},
+        modules=modules,
+        namespaces=frozenset(shared),
         architectures=tuple(torch["architectures"]),
         adopted=adopted,
         installer=installer,
         created=created,
     )
     files, links = _skeleton(entries.values(), facts["purelib"])
-    return Photograph(manifest, files, links)
+    tag = preferred_tag(facts["python_tag"])
+    return Photograph(manifest, files, links, receipt_wheels(files, manifest.site_dirs, tag))
+
+
+def own_python(manifest: BaseManifest) -> Path:
+    """The interpreter that runs in the base itself.
+
+    A virtual environment has its own. Where the true interpreter lies in the prefix, it is that
+    one: beside it there may be others (``/usr/bin/python3.12``), of which ``bin/python`` is but one.
+    """
+    true, prefix = Path(manifest.interpreter), Path(manifest.prefix)
+    return true if true.parent.parent == prefix else prefix / "bin/python"
 
 
 def base_id(tag: str, torch: str, python: str, digest: str) -> str:
@@ -164,7 +190,7 @@ def _skeleton(
         scripts = _console_scripts(entry["texts"].get("entry_points.txt", ""))
         files += [(f"bin/{name}", 0o755, _script(target)) for name, target in scripts.items()]
         for path in entry["programs"]:
-            name = os.path.basename(path)
+            name = Path(path).name
             if name not in scripts:
                 links.append((f"bin/{name}", path))
     return files, links

@@ -11,6 +11,7 @@ import platform
 import sys
 import sysconfig
 from importlib import metadata
+from typing import Any
 
 KEPT = ("METADATA", "WHEEL", "entry_points.txt")
 
@@ -23,6 +24,7 @@ def main() -> None:
         "executable": sys.executable,
         "site_dirs": site_dirs(),
         "purelib": purelib(),
+        "python_tag": python_tag(),
         "markers": markers(),
         "distributions": distributions(),
         "externally_managed": os.path.exists(
@@ -33,7 +35,7 @@ def main() -> None:
     json.dump(facts, sys.stdout)
 
 
-def site_dirs() -> list:
+def site_dirs() -> list[str]:
     """The directories that site put on sys.path: site-packages, and what .pth files added."""
     stdlib = {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     found = []
@@ -53,9 +55,15 @@ def purelib() -> str:
     return os.path.relpath(sysconfig.get_path("purelib", scheme, roots), "/root")
 
 
-def distributions() -> list:
+def python_tag() -> str:
+    """The interpreter and ABI of a wheel for this interpreter alone, such as ``cp311-cp311``."""
+    number = "".join(platform.python_version_tuple()[:2])
+    return f"cp{number}-cp{number}{'t' if 't' in sys.abiflags else ''}"
+
+
+def distributions() -> list[dict[str, Any]]:
     """Each installed distribution once, the first on the path, as its importers see it."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for dist in metadata.distributions(path=site_dirs()):
         name = dist.metadata["Name"]
         key = (name or "").lower().replace("_", "-").replace(".", "-")
@@ -77,9 +85,9 @@ def distributions() -> list:
     return list(found.values())
 
 
-def modules(dist: metadata.Distribution) -> dict:
+def modules(dist: metadata.Distribution) -> dict[str, bool]:
     """Top-level importable names, each with whether the distribution makes it a regular package."""
-    names = {}
+    names: dict[str, bool] = {}
     for file in dist.files or ():
         parts = file.parts
         top = parts[0].split(".")[0] if len(parts) == 1 else parts[0]
@@ -91,7 +99,7 @@ def modules(dist: metadata.Distribution) -> dict:
     return names
 
 
-def programs(dist: metadata.Distribution) -> list:
+def programs(dist: metadata.Distribution) -> list[str]:
     """The executables, not scripts, that the distribution put into the environment's ``bin``."""
     bin_dir = os.path.join(sys.prefix, "bin")
     located = {os.path.normpath(str(dist.locate_file(file))) for file in dist.files or ()}
@@ -106,7 +114,7 @@ def is_program(path: str) -> bool:
         return False
 
 
-def markers() -> dict:
+def markers() -> dict[str, str]:
     """The PEP 508 environment of this interpreter."""
     return {
         "implementation_name": sys.implementation.name,
@@ -123,7 +131,7 @@ def markers() -> dict:
     }
 
 
-def torch_facts() -> dict:
+def torch_facts() -> dict[str, Any]:
     """What torch was built for, in its own words; ``error`` where it cannot be imported."""
     try:
         import torch

@@ -23,6 +23,7 @@ DIRECTORY = "torch-bases"
 MANIFEST = "base.json"
 SKELETON = "skeleton.json"
 CONSTRAINTS = "constraints.txt"
+RECEIPTS = "receipts"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,11 @@ class RegisteredBase:
     def lock_path(self) -> Path:
         """The lock file that every kernel on this base holds shared."""
         return self.directory.parent / f"{self.manifest.id}.lock"
+
+    @property
+    def receipts(self) -> Path:
+        """Wheels that stand for the base's distributions where an installer insists on one."""
+        return self.directory / RECEIPTS
 
     @property
     def skeleton_path(self) -> Path:
@@ -137,15 +143,15 @@ def replace_text(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Write ``path`` whole or not at all: a temporary file beside it, then one rename."""
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:  # a path's bytes
             os.fchmod(fd, mode)
             file.write(text)
             file.flush()
             os.fsync(fd)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+            Path(temporary).unlink()
         raise
 
 

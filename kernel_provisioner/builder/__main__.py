@@ -11,10 +11,12 @@ from pathlib import Path
 from types import FrameType
 
 from .. import locks
-from ..errors import LockTimeout
+from ..errors import LockTimeout, ResolutionFailed
 from ..overlay import store
 from .add import add
-from .build import Order, build, failure_of
+from .build import build, failure_of
+from .elsewhere import look_elsewhere
+from .order import Order
 from .progress import Progress
 
 
@@ -40,11 +42,11 @@ def _add(generation: store.Generation, requirements: list[str]) -> int:
     """Add, and print the outcome as one line of JSON."""
     try:
         with locks.exclusive(generation.path / store.BUILDER_LOCK, timeout=600):
-            print(json.dumps({"changed": add(Order.read(generation), requirements)}))
+            outcome: dict[str, object] = {"changed": add(Order.read(generation), requirements)}
     except Exception as error:  # the edge: whatever failed is told by the magic
-        print(json.dumps(failure_of(error).as_dict()))
-        return 1
-    return 0
+        outcome = dict(failure_of(error).as_dict())
+    sys.stdout.write(json.dumps(outcome) + "\n")
+    return 0 if "changed" in outcome else 1
 
 
 def _build(generation: store.Generation, options: argparse.Namespace) -> int:
@@ -54,15 +56,15 @@ def _build(generation: store.Generation, options: argparse.Namespace) -> int:
         os.set_inheritable(options.lock_fd, False)
     else:
         try:
-            lock = locks.exclusive(generation.path / store.BUILDER_LOCK)
+            # A moment's wait: the collector, looking whether anybody builds, holds it for less.
+            lock = locks.exclusive(generation.path / store.BUILDER_LOCK, timeout=1.0)
         except LockTimeout:
             return 0  # another builder is at it
     with lock:
         if (generation.path / store.OVERLAY).exists():
             return 0
         try:
-            root = store.Store(generation.path.parent.parent)
-            build(Order.read(generation), root, progress, cell_ran=options.cell_ran)
+            _build_or_look_elsewhere(generation, progress, cell_ran=options.cell_ran)
         except Exception as error:  # the edge: whatever failed is told in the waiting cell
             told = failure_of(error)
             generation.write(store.FAILED, {"failure": told.as_dict()})
@@ -71,7 +73,16 @@ def _build(generation: store.Generation, options: argparse.Namespace) -> int:
     return 0
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def _build_or_look_elsewhere(generation: store.Generation, progress: Progress, *, cell_ran: bool) -> None:
+    order, root = Order.read(generation), store.Store(generation.path.parent.parent)
+    try:
+        build(order, root, progress, cell_ran=cell_ran)
+    except ResolutionFailed as error:
+        builds = cell_ran and order.source_builds != "never"
+        raise look_elsewhere(order, root, progress, error, builds=builds) from error
+
+
+def _end(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 

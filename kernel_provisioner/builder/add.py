@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import uv
-from ..accelerators import index_url
+from ..accelerators import ECOSYSTEM
 from ..errors import InvalidRequest, OverlayError
 from ..overlay.skeleton import CONSTRAINTS
 from ..request import parse_request
 from ..router import Router
 from . import audit
-from .build import Order, retold
+from .order import Order
+from .solve import retold
 
 
 def add(order: Order, requirements: Sequence[str]) -> list[str]:
@@ -29,25 +30,34 @@ def add(order: Order, requirements: Sequence[str]) -> list[str]:
     wanted = parse_request({"extras": list(requirements)})
     if wanted.torch:
         raise InvalidRequest(
-            f"torch is the base's: {order.base.torch}",
+            f"torch is the base's: {order.manifest.torch}",
             field="torch",
             fix="choose another base, or declare torch in the notebook's metadata",
         )
     tool = uv.find_uv(offline=order.offline)
     python, path = order.generation.python, order.generation.path
-    upstream = index_url(order.index_template, order.base.tag)
-    newer = ["--exclude-newer", order.exclude_newer] if order.exclude_newer else []
     builds = ["--no-build"] if order.source_builds == "never" else []
     with (
         tempfile.TemporaryDirectory(prefix="torch-overlay-", dir=path) as name,
-        Router(upstream, order.base.fixed) as router,
+        Router(order.upstream, order.manifest.fixed, timeout=tool.page_timeout) as router,
     ):
         file = Path(name) / "wanted.txt"
         file.write_text("".join(f"{extra}\n" for extra in wanted.extras), encoding="utf-8")
-        options = ["--index", router.url, "-c", str(path / CONSTRAINTS), *newer, *builds]
+        options = [
+            *tool.index_options(router.url),
+            *order.index_options,
+            "-c",
+            str(path / CONSTRAINTS),
+            *builds,
+        ]
         try:
             changes = tool.plan(python, file, options)
-            audit.audit_plan(changes, order.base, pins=order.pins)
+            audit.audit_plan(changes, order.manifest, pins=order.pins)
+            if ECOSYSTEM & {change.name for change in changes}:
+                pins = Path(name) / "pins.txt"
+                pins.write_text("".join(f"{change.name}=={change.version}\n" for change in changes))
+                lock = router.real(tool.lock(python, pins, Path(name) / "pylock.toml", options))
+                audit.audit_origin(uv.locked_packages(lock), order.manifest.tag, order.upstream)
             done = tool.run("pip", "install", "--python", python, "-r", file, *options)
             if done.returncode != 0:
                 raise uv.failure("a package could not be installed", done.stderr)

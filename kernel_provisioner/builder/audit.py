@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..accelerators import ECOSYSTEM
 from ..errors import ResolutionFailed
 from ..manifest import BaseManifest
+from ..overlay import store
+from ..overlay.skeleton import BASE_PATHS
+from ..router import foreign
 from ..uv import Change
 
 _ACCELERATOR_PREFIXES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
@@ -30,25 +34,25 @@ def audit_plan(changes: Sequence[Change], base: BaseManifest, *, pins: str) -> l
                 else "this machine's policy lets no overlay replace a base package (pins = all)",
                 fix="loosen the extra that needs it, or use a base that holds that version",
             )
-    foreign = [change for change in changes if change.name.startswith(_ACCELERATOR_PREFIXES)]
-    if foreign and base.tag == "cpu":
+    libraries = [change for change in changes if change.name.startswith(_ACCELERATOR_PREFIXES)]
+    if libraries and base.tag == "cpu":
         raise ResolutionFailed(
-            "the extras would bring " + ", ".join(f"{change.name} {change.version}" for change in foreign),
+            "the extras would bring " + ", ".join(f"{change.name} {change.version}" for change in libraries),
             why=f"{base.id} is a cpu base: accelerator libraries are gigabytes that it could not use",
             fix='choose a CUDA base (kernel "torch-cu… (shared)"), or drop the extra that needs them',
         )
     return [change for change in changes if change.replaces]
 
 
-def audit_origin(indexes: dict[str, str], upstream: str, failures: Sequence[str]) -> None:
+def audit_origin(packages: Iterable[Mapping[str, Any]], tag: str, upstream: str) -> None:
     """Raise ResolutionFailed where a PyTorch package would come from another index than its own."""
-    for name, index in indexes.items():
-        if name in ECOSYSTEM and not index.startswith(upstream):
-            raise ResolutionFailed(
-                f"{name} would come from {index}, not from {upstream}",
-                why="\n".join(failures) or "a build from elsewhere may be for another accelerator",
-                fix="go online once, so that it can be looked up there",
-            )
+    for stray in foreign(packages, tag, upstream):
+        raise ResolutionFailed(
+            f"{stray['name']} would come from {stray.get('index') or 'elsewhere'}, not from {upstream}",
+            why="a build from elsewhere may be for another accelerator; uv is offline, or its own settings"
+            " (UV_INDEX_STRATEGY) prefer that index",
+            fix="go online once, so that it can be looked up there, and leave UV_INDEX_STRATEGY unset",
+        )
 
 
 def shadowing(site: Path, base: BaseManifest, replaced: Iterable[str]) -> list[str]:
@@ -56,15 +60,26 @@ def shadowing(site: Path, base: BaseManifest, replaced: Iterable[str]) -> list[s
 
     A distribution that replaces the base's own of that name has the right.
     """
-    allowed = {name.replace("-", "_") for name in replaced}
+    own = set(replaced)
     found = []
     for entry in os.scandir(site):
         module = entry.name.split(".")[0]
         if entry.name.endswith((".dist-info", ".pth", ".data")) or module == "__pycache__":
             continue
-        if module in base.modules and module.lower() not in allowed:
+        if module in base.modules and base.modules[module] not in own:
             found.append(entry.name)
     return sorted(found)
+
+
+def usurping(staging: Path) -> list[str]:
+    """Files in ``staging`` that would take the place of what the overlay around it stands on."""
+    taken = {entry.name for entry in os.scandir(staging.parent) if not entry.is_dir(follow_symlinks=False)}
+    taken |= {store.OVERLAY, store.FAILED, store.ENTERED, store.STAGING}
+    taken.discard(".lock")  # uv's own, in every prefix that it installs to
+    paths = [path for path in staging.iterdir() if path.name in taken]
+    paths += [path for path in staging.glob("bin/*") if re.fullmatch(r"python[\d.]*", path.name)]
+    paths += staging.glob(f"lib*/python*/site-packages/{BASE_PATHS}.*")
+    return sorted(path.relative_to(staging).as_posix() for path in paths)
 
 
 def namespace_hiders(site: Path, base: BaseManifest) -> list[Path]:

@@ -1,7 +1,7 @@
 """What the builder tells the waiting cell: lines of JSON in a file that the kernel follows.
 
 Each line: ``phase`` (plan, fetch, install, verify, ready, failed, needs-cell), ``message`` for
-people, and where it is known ``done`` and ``total`` (packages).
+people, and where it is known ``done`` and ``total`` (downloads and builds).
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+
+WAITS_FOR_CELL = "needs-cell"
 
 
 class Progress:
@@ -25,14 +27,14 @@ class Progress:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def expect(self, total: int) -> None:
-        """How many packages are about to be installed."""
-        self._total = total
-
     def hear(self, line: str) -> None:
-        """A line of uv's own progress, retold where it says something."""
+        """A line of uv's own progress, retold where it says something.
+
+        Counted are the downloads and builds that uv names; small packages come without a word.
+        """
         if match := re.match(r"\s*(Downloading|Building|Built|Downloaded) (.+)", line):
-            self._done += match.group(1) == "Downloaded"
+            self._total += match.group(1) in ("Downloading", "Building")
+            self._done += match.group(1) in ("Downloaded", "Built")
             self.say("fetch", f"{match.group(1)} {match.group(2)}", done=self._done, total=self._total)
-        elif match := re.match(r"\s*Prepared (\d+) packages?", line):
-            self.say("install", f"Unpacked {match.group(1)} packages", done=self._total, total=self._total)
+        elif match := re.match(r"\s*Prepared (\d+ packages?)", line):
+            self.say("install", f"Unpacked {match.group(1)}")

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jupyter_core.application import JupyterApp
 from traitlets import List, Unicode
 
-from .. import __version__
 from ..base import registry
-from ..base.create import Created, adopt_base, create_base
+from ..base.adopt import adopt_base
+from ..base.create import create_base
 from ..base.installers import BaseSpec
 from ..base.maintain import describe_holders, remove_base, verify_base
+from ..base.publish import Created
 from ..base.registry import RegisteredBase
 from ..errors import BaseNotFound
 from ..uv import find_uv
-from .common import OverlayApp, PlacedApp
+from ..venv import standing_on
+from .common import CommandGroup, OverlayApp, PlacedApp
+from .progress import progress_on
 
 
 class CreateApp(PlacedApp):
@@ -29,6 +30,7 @@ class CreateApp(PlacedApp):
     ever taken, and what was used is said.
     """
 
+    usage = "jupyter overlay base create TAG [options]"
     description = __doc__
     examples = """
     jupyter overlay base create cpu
@@ -55,12 +57,12 @@ class CreateApp(PlacedApp):
     find_links = List(Unicode(), help="A directory or page of wheels; may be given again.").tag(config=True)
 
     def run(self) -> int | None:
-        (tag,) = self.words(1, 1, "jupyter overlay base create TAG [options]")
+        (tag,) = self.words(1, 1)
         if self.installer not in ("auto", "uv", "pip"):
             raise BaseNotFound(f"--installer {self.installer!r} is none", fix="write auto, uv or pip")
         settings = self.settings()
         spec = BaseSpec(tag, self.torch, tuple(self.packages), tuple(map(os.path.abspath, self.find_links)))
-        with self.console.status("") as status:
+        with progress_on(self.console) as progress:
             created = create_base(
                 spec,
                 data_dir=self.jupyter_data,
@@ -68,20 +70,16 @@ class CreateApp(PlacedApp):
                 installer=self.installer,
                 template=settings.index_template,
                 uv=find_uv(offline=settings.offline),
-                progress=self._teller(status.update),
+                progress=progress.step,
             )
         _tell(self, created)
         return None
-
-    def _teller(self, update: Callable[[str], None]) -> Callable[[str], None]:
-        """Show each step: on a terminal in one line that changes, elsewhere as a line each."""
-        console = self.console
-        return update if console.is_terminal else console.print
 
 
 class AdoptApp(PlacedApp):
     """Use an existing environment (venv, conda, system Python) as a base, without writing into it."""
 
+    usage = "jupyter overlay base adopt PATH [--tag TAG] [options]"
     description = __doc__
     examples = """
     jupyter overlay base adopt /opt/conda/envs/torch
@@ -91,25 +89,27 @@ class AdoptApp(PlacedApp):
     tag = Unicode("", help="The tag to register it under; default: what its torch says.").tag(config=True)
 
     def run(self) -> int | None:
-        (path,) = self.words(1, 1, "jupyter overlay base adopt PATH [--tag TAG]")
-        created = adopt_base(
-            Path(path).expanduser().absolute(),
-            data_dir=self.jupyter_data,
-            tag=self.tag or None,
-            progress=self.console.print,
-        )
+        (path,) = self.words(1, 1)
+        with progress_on(self.console) as progress:
+            created = adopt_base(
+                Path(path).expanduser().absolute(),
+                data_dir=self.jupyter_data,
+                tag=self.tag or None,
+                progress=progress.step,
+            )
         _tell(self, created)
         return None
 
 
 class ListApp(OverlayApp):
-    """List the bases, the first the one that its tag means; what cannot be used is named with its reason."""
+    """List the bases; a star marks the one that its tag means. What cannot be used is named, with its fix."""
 
+    usage = "jupyter overlay base list [--json]"
     description = __doc__
-    examples = "\n    jupyter overlay base list\n    jupyter overlay base list --json\n"
+    examples = "jupyter overlay base list\njupyter overlay base list --json"
 
     def run(self) -> int | None:
-        self.words(0, 0, "jupyter overlay base list")
+        self.words(0, 0)
         register = registry.read_register()
         data = [_described(base, register) for base in register.bases]
         lines = [
@@ -124,16 +124,23 @@ class ListApp(OverlayApp):
 
 
 class ShowApp(OverlayApp):
-    """Show one base: what it holds, where it is, and which kernels run on it."""
+    """Show one base: what it holds, where it is, and what runs and stands on it."""
 
+    usage = "jupyter overlay base show ID [--json]"
     description = __doc__
-    examples = "\n    jupyter overlay base show cpu\n"
+    examples = "jupyter overlay base show cpu"
 
     def run(self) -> int | None:
-        (name,) = self.words(1, 1, "jupyter overlay base show ID")
+        (name,) = self.words(1, 1)
         register = registry.read_register()
         base = register.get(name)
-        data = {**base.manifest.as_dict(), **_described(base, register), "kernels": describe_holders(base)}
+        venvs = [str(path) for path in standing_on(Path(self.settings().overlay_root), base)]
+        data = {
+            **base.manifest.as_dict(),
+            **_described(base, register),
+            "kernels": describe_holders(base),
+            "venvs": venvs,
+        }
         lines = [
             f"{key:14} {data[key]}"
             for key in ("id", "tag", "torch", "python", "path", "interpreter", "installer", "created")
@@ -143,6 +150,7 @@ class ShowApp(OverlayApp):
             f"{'distributions':14} {len(data['distributions'])}, of which {len(data['fixed'])} are fixed"
         )
         lines += [f"{'running':14} {line}" for line in data["kernels"] or ["no kernel"]]
+        lines += [f"{'environment':14} {path}" for path in venvs]
         self.emit(data, lines)
         return None
 
@@ -150,11 +158,12 @@ class ShowApp(OverlayApp):
 class VerifyApp(OverlayApp):
     """Check every file of a base against its RECORD, and import its torch. Exit status 1: not sound."""
 
+    usage = "jupyter overlay base verify ID [--json]"
     description = __doc__
-    examples = "\n    jupyter overlay base verify cpu\n"
+    examples = "jupyter overlay base verify cpu"
 
     def run(self) -> int | None:
-        (name,) = self.words(1, 1, "jupyter overlay base verify ID")
+        (name,) = self.words(1, 1)
         base = registry.read_register().get(name)
         verdict = verify_base(base)
         data = {
@@ -175,15 +184,22 @@ class VerifyApp(OverlayApp):
 
 
 class RemoveApp(OverlayApp):
-    """Remove a base that no kernel runs on; an adopted environment itself stays as it is."""
+    """Remove a base that no kernel runs on and no environment of a project of yours stands on.
 
+    An adopted environment itself stays as it is.
+    """
+
+    usage = "jupyter overlay base remove ID [--json]"
     description = __doc__
-    examples = "\n    jupyter overlay base remove cpu-torch2.8.0-py311-0a1b2c3d\n"
+    examples = "jupyter overlay base remove cpu-torch2.8.0-py311-0a1b2c3d"
 
     def run(self) -> int | None:
-        (name,) = self.words(1, 1, "jupyter overlay base remove ID")
+        (name,) = self.words(1, 1)
         base = registry.read_register().get(name)
-        removed = remove_base(base, data_dir=base.directory.parent.parent)
+        root = Path(self.settings().overlay_root)
+        removed = remove_base(
+            base, data_dir=base.directory.parent.parent, standing=lambda: standing_on(root, base)
+        )
         self.emit({"removed": removed}, [f"removed {line}" for line in removed])
         return None
 
@@ -191,11 +207,12 @@ class RemoveApp(OverlayApp):
 class DefaultApp(OverlayApp):
     """Let a tag mean a certain base: kernels started from now on run on it, running ones stay."""
 
+    usage = "jupyter overlay base default TAG ID [--json]"
     description = __doc__
-    examples = "\n    jupyter overlay base default cpu cpu-torch2.8.0-py311-0a1b2c3d\n"
+    examples = "jupyter overlay base default cpu cpu-torch2.8.0-py311-0a1b2c3d"
 
     def run(self) -> int | None:
-        tag, name = self.words(2, 2, "jupyter overlay base default TAG ID")
+        tag, name = self.words(2, 2)
         base = registry.read_register().get(name)
         if base.manifest.tag != tag:
             raise BaseNotFound(
@@ -209,13 +226,16 @@ class DefaultApp(OverlayApp):
         return None
 
 
-class BaseApp(JupyterApp):
+class BaseApp(CommandGroup):
     """Manage the shared torch environments that notebooks stand on."""
 
     name = "jupyter-overlay base"
-    version = __version__
+    usage = "jupyter overlay base COMMAND [--help]"
     description = __doc__
-    examples = "\n    jupyter overlay base create cpu\n    jupyter overlay base list\n"
+    examples = """
+    jupyter overlay base create cpu
+    jupyter overlay base list
+    """
     subcommands = {
         "create": (CreateApp, "Install a base."),
         "adopt": (AdoptApp, "Use an existing environment as a base."),
@@ -225,12 +245,6 @@ class BaseApp(JupyterApp):
         "remove": (RemoveApp, "Remove a base that nobody runs on."),
         "default": (DefaultApp, "Let a tag mean a certain base."),
     }
-
-    def start(self) -> None:
-        """Run the subcommand, or say which there are."""
-        super().start()
-        self.print_help()
-        self.exit(2)
 
 
 def _described(base: RegisteredBase, register: registry.Register) -> dict[str, Any]:

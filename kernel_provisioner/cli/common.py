@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -15,8 +17,9 @@ from rich.console import Console
 from traitlets import Bool, Unicode
 
 from .. import __version__
-from ..errors import OverlayError, refuse_windows
+from ..errors import OverlayError, clean, refuse_windows
 from ..settings import Settings, TorchOverlay, load_settings
+from .help import PlainHelp
 
 JSON_FLAG = {
     "json": ({"OverlayApp": {"json_output": True}}, "Print one JSON value to stdout and nothing else.")
@@ -29,7 +32,28 @@ PLACE_FLAGS = {
 PLACE_ALIASES = {"prefix": "PlacedApp.prefix"}
 
 
-class OverlayApp(JupyterApp):
+class CommandGroup(PlainHelp, JupyterApp):
+    """A command that only has subcommands. Called with none of them, it lists them; exit status 2."""
+
+    version = __version__
+    flags: dict[str, Any] = {}
+    aliases: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Run the subcommand, or say which there are."""
+        super().start()
+        words: list[str] = list(self.extra_args)
+        if not words:
+            self.print_help()
+            self.exit(2)
+        close = difflib.get_close_matches(words[0], map(str, self.subcommands), 1)
+        print(f"{self.command}: there is no command {clean(words[0])!r}", file=sys.stderr)
+        names = f"did you mean {close[0]}?" if close else f"there are {', '.join(map(str, self.subcommands))}"
+        print(f"  {names}", file=sys.stderr)
+        self.exit(2)
+
+
+class OverlayApp(PlainHelp, JupyterApp):
     """One subcommand. ``run`` does the work; what it raises is told on stderr, exit status 2."""
 
     name = "jupyter-overlay"
@@ -38,6 +62,22 @@ class OverlayApp(JupyterApp):
     aliases: dict[str, Any] = {"config": "JupyterApp.config_file"}
     flags: dict[str, Any] = dict(JSON_FLAG)
     json_output = Bool(False, help="Print one JSON value to stdout and nothing else.").tag(config=True)
+
+    _unreadable: Exception | None = None
+
+    def load_config_file(  # type: ignore[override] # as in jupyter_core
+        self,
+        suppress_errors: bool = True,  # noqa: FBT001, FBT002 - likewise
+    ) -> None:
+        """Load the configuration files; what is wrong with one is kept for ``settings`` to tell."""
+        self.raise_config_file_errors = True
+        try:
+            super().load_config_file(suppress_errors=suppress_errors)
+        except Exception as error:  # they are Python, and may raise anything
+            self._unreadable = error
+
+    def _log_level_default(self) -> int:
+        return logging.WARNING  # what goes well is told by the command itself
 
     def start(self) -> None:
         """Run, and turn a failure into its message and an exit status."""
@@ -49,28 +89,34 @@ class OverlayApp(JupyterApp):
             refuse_windows()
             return self.run() or 0
         except OverlayError as error:
-            if self.json_output:
-                print(json.dumps(error.as_dict(), indent=1))
-            else:
-                print(f"jupyter overlay: {error}", file=sys.stderr)
-            return 2
+            return self._refuse(error)
         except KeyboardInterrupt:
             print("jupyter overlay: interrupted; nothing half-made was left behind", file=sys.stderr)
             return 130
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+        except OSError as error:
+            what = f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
+            return self._refuse(OverlayError(what, fix="make room and permission there, then try again"))
+
+    def _refuse(self, error: OverlayError) -> int:
+        if self.json_output:
+            print(json.dumps(error.as_dict(), indent=1))
+        else:
+            print(f"jupyter overlay: {error}", file=sys.stderr)
+        return 2
 
     def run(self) -> int | None:
         """Do what the subcommand is for and return the exit status; None is success."""
         raise NotImplementedError
 
-    def words(self, least: int, most: int | None, usage: str) -> list[str]:
+    def words(self, least: int, most: int | None, usage: str = "") -> list[str]:
         """The positional arguments; wrong in number, the usage is told and the exit status is 2."""
         words: list[str] = list(self.extra_args)
         if len(words) < least or (most is not None and len(words) > most):
             print(
-                f"usage: {usage}\n       --help says more",
+                f"usage: {usage or self.usage}\n       --help says more",
                 file=sys.stderr,
             )
             self.exit(2)
@@ -78,7 +124,16 @@ class OverlayApp(JupyterApp):
 
     def settings(self) -> Settings:
         """The settings in force, this command line's own options included."""
-        return load_settings(os.environ, self.config)
+        try:
+            if self._unreadable:
+                raise self._unreadable
+            return load_settings(os.environ, self.config)
+        except Exception as error:  # a value that no setting takes, too
+            raise OverlayError(
+                "a jupyter_overlay_config file cannot be used",
+                why=f"{type(error).__name__}: {error}",
+                fix="correct it; jupyter --paths  lists the directories that it can be in",
+            ) from error
 
     def emit(self, data: Any, lines: Sequence[str]) -> None:
         """Print ``data`` as JSON where a machine asked, else ``lines`` for people."""

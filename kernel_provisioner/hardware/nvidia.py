@@ -23,26 +23,26 @@ class Nvidia:
 def find_nvidia(tree: Tree, environ: Mapping[str, str], nvml: Nvml) -> Nvidia:
     """What CUDA would find. A driver alone is no GPU: /sys shows a container its host's driver."""
     driver = _driver(tree)
-    complete = True
+    silent: tuple[str, ...] = ()
     try:
         answer = nvml.read()
     except NvmlUnavailable as error:
         if error.refused:
             return Nvidia(driver, notes=(str(error),) if _has_device(tree) else _why_none(tree, driver))
         answer = NvmlAnswer(driver, _listed(tree))
-        complete = not error.late
+        silent = (str(error),) if error.late else ()
     else:
         if not _has_device(tree):
             answer = NvmlAnswer(answer.driver, ())
     driver = answer.driver or driver
     if not answer.gpus:
-        return Nvidia(driver, notes=_why_none(tree, driver), complete=complete)
+        return Nvidia(driver, notes=silent or _why_none(tree, driver), complete=not silent)
     wanted = environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
-        return Nvidia(driver, answer.gpus, complete=complete)
+        return Nvidia(driver, answer.gpus, complete=not silent)
     gpus = visible(answer.gpus, wanted, pci_order=environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID")
-    notes = () if gpus else (f"CUDA_VISIBLE_DEVICES={wanted!r} hides {len(answer.gpus)} of NVIDIA's",)
-    return Nvidia(driver, gpus, notes, complete)
+    notes = () if gpus else (f"CUDA_VISIBLE_DEVICES={wanted!r} hides this machine's NVIDIA GPUs",)
+    return Nvidia(driver, gpus, notes, complete=not silent)
 
 
 def visible(gpus: Sequence[Gpu], wanted: str, *, pci_order: bool = False) -> tuple[Gpu, ...]:

@@ -93,7 +93,7 @@ class BoundedNvml:
             if self._pending is pending:
                 self._pending = None
         if pending.answer is None:
-            raise NvmlUnavailable(str(pending.error), refused=getattr(pending.error, "refused", False))
+            raise pending.error or NvmlUnavailable("NVIDIA's driver gave no answer")
         return pending.answer
 
 

@@ -35,7 +35,7 @@ def find_amd(tree: Tree, environ: Mapping[str, str]) -> tuple[tuple[str, ...], t
         if wanted is not None and found:
             kept = _visible(found, wanted)
             if not kept:
-                return (), (f"{variable}={wanted!r} hides {len(found)} of AMD's",)
+                return (), (f"{variable}={wanted!r} hides this machine's AMD GPUs",)
             found = kept
     return tuple(found), ()
 

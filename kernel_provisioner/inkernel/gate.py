@@ -34,7 +34,7 @@ OVERLAY, FAILED, ENTERED, PROGRESS, STAGING = (
     "progress.jsonl",
     "staging",
 )
-_POLL = 0.03  # seconds between looks at the builder's progress
+_POLL = (0.004, 0.03)  # seconds between looks at the builder's progress, at first and in the long run
 _DIED = {
     "error": "BuildFailed",
     "what": "the process that builds this notebook's overlay ended without a word",
@@ -63,14 +63,25 @@ class Gate:
     async def enter(self, line: Line) -> None:
         """Wait for the overlay, move its packages in, and open; on failure set ``failure``.
 
-        Raises Interrupted where the user interrupts the wait.
+        Raises Interrupted where the user interrupts the wait, and nothing else: a cell whose
+        execution raises here would never be answered.
         """
+        try:
+            await self._enter(line)
+        except (OSError, ValueError) as error:
+            self.failure = {
+                "error": "BuildFailed",
+                "what": f"this notebook's packages could not be put in their place in {self._info.path}",
+                "why": str(error),
+                "fix": "make room and permission there, then restart the kernel",
+            }
+            line.settle("This notebook's packages could not be added")
+
+    async def _enter(self, line: Line) -> None:
         with _interrupts() as interrupted:
             async for event in self._events():
                 if interrupted.is_set():
                     raise Interrupted
-                if event["phase"] in ("ready", "failed"):
-                    break
                 line.progress(event["message"], event.get("done", 0), event.get("total", 0))
         failed = self._info.path / FAILED
         if failed.exists():
@@ -78,7 +89,7 @@ class Gate:
         elif not (self._info.path / OVERLAY).exists():
             self.failure = _DIED
         if self.failure:
-            line.settle("the overlay could not be built")
+            line.settle("This notebook's packages could not be added")
             return
         state = json.loads((self._info.path / OVERLAY).read_bytes())
         move_in(self._info.path, state)
@@ -88,37 +99,30 @@ class Gate:
 
     def look_again(self) -> None:
         """Let the interpreter find what was added to the overlay since it was entered."""
-        own = _site_packages(self._info.path)
-        _honour(own, [entry.name for entry in os.scandir(own) if entry.name.endswith(".pth")])
+        look_again(self._info.path)
 
     async def _events(self) -> AsyncIterator[dict[str, Any]]:
-        """The builder's events as they come, until the overlay is there, has failed, or nobody builds it."""
-        seen = 0
+        """The builder's latest event, often, until the overlay is there, has failed, or nobody builds it."""
         asked = False
+        pause, longest = _POLL
         while True:
             idle = not _is_locked(self._info.path / "builder.lock")
-            events = _read_events(self._info.path / PROGRESS)
-            for event in events[seen:]:
-                yield event
-            seen = len(events)
             if (self._info.path / OVERLAY).exists() or (self._info.path / FAILED).exists():
                 return
+            events = _read_events(self._info.path / PROGRESS)
             if idle:
                 if asked or not events or events[-1]["phase"] != "needs-cell":
                     return
-                asked = True
-                self._build_with_consent()
-            yield {
-                "phase": "wait",
-                "message": events[-1]["message"] if events else "Preparing the overlay",
-                **{key: events[-1][key] for key in ("done", "total") if events and key in events[-1]},
-            }
-            await asyncio.sleep(_POLL)
+                asked = self._build_with_consent()
+            yield events[-1] if events else {"phase": "plan", "message": "Starting"}
+            await asyncio.sleep(pause)
+            pause = min(1.1 * pause, longest)
 
-    def _build_with_consent(self) -> None:
+    def _build_with_consent(self) -> bool:
         """Start the builder again, now that the user has run a cell: source builds may run.
 
-        It locks before it does anything; waiting for that here takes as long as Python starts.
+        False where somebody holds its lock: another kernel of this notebook that asked first, or
+        the collector for a moment.
         """
         words = [*self._info.builder, str(self._info.path), "--cell-ran"]
         lock = os.open(self._info.path / "builder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -135,41 +139,41 @@ class Gate:
                     pass_fds=(lock,),
                 )
         except BlockingIOError:
-            return  # another kernel of this notebook asked first
+            return False
         finally:
             os.close(lock)
+        return True
 
 
 def move_in(overlay: Path, state: dict[str, Any]) -> None:
-    """Move the staged packages to where the interpreter looks, and let it look.
+    """Move the staged packages to where the interpreter looks, and let it look."""
+    settle(overlay, state)
+    look_again(overlay)
+
+
+def settle(overlay: Path, state: dict[str, Any]) -> None:
+    """Move the staged packages to where the interpreter of ``overlay`` looks; nothing of them runs.
 
     Each entry moves by one rename; a move that was cut short is taken up where it stopped.
     Two kernels of one notebook take turns.
     """
-    own = _site_packages(overlay)
-    new: list[str] = []
     with _locked(overlay / "enter.lock"):
         if not (overlay / ENTERED).exists():
             staging = overlay / STAGING
+            own = _site_packages(overlay)
             for name, (old, _) in state.get("replaced", {}).items():
                 shutil.rmtree(own / f"{name.replace('-', '_')}-{old}.dist-info", ignore_errors=True)
-            for staged in sorted(staging.glob("lib*/python*/site-packages")):
-                new = [entry.name for entry in os.scandir(staged) if entry.name.endswith(".pth")]
-                _merge(staged, own)
-            for entry in list(os.scandir(staging)) if staging.is_dir() else []:
-                if not entry.name.startswith("lib"):
-                    _merge(Path(entry.path), overlay / entry.name)
+            if staging.is_dir():
+                _merge(staging, overlay)
             shutil.rmtree(staging, ignore_errors=True)
             (overlay / ENTERED).touch()
-        else:
-            new = [entry.name for entry in os.scandir(own) if entry.name.endswith(".pth")]
-    _honour(own, new)
 
 
-def _honour(own: Path, names: list[str]) -> None:
-    """Let the running interpreter find new packages, and what their ``.pth`` files add."""
+def look_again(overlay: Path) -> None:
+    """Let the running interpreter find what is new in the overlay, and what its ``.pth`` files add."""
+    own = _site_packages(overlay)
     known = set(sys.path)
-    for name in sorted(names):
+    for name in sorted(entry.name for entry in os.scandir(own) if entry.name.endswith(".pth")):
         site.addpackage(str(own), name, known)
     importlib.invalidate_caches()
 
@@ -200,7 +204,7 @@ def _summary(info: Info, state: dict[str, Any]) -> str:
             what=", ".join(first),
             more=more,
             torch=info.base.get("torch", ""),
-            seconds=state.get("seconds", 0),
+            seconds=max(state.get("seconds", 0), 0.1),
         )
     ]
     for name, (old, version) in state.get("replaced", {}).items():

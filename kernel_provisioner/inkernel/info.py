@@ -17,17 +17,17 @@ class Info:
 
     ``failure`` (``what``, ``why``, ``fix``) is set where no cell can run. ``builder`` is the
     command that builds the overlay, for what waits for the first cell, and adds to it;
-    ``has_script`` tells of a ``# /// script`` cell; ``held`` are inherited descriptors, whose
-    locks last as long as this process.
+    ``has_script`` tells of a ``# /// script`` cell, ``scratch`` of an overlay that goes with this
+    process; ``held`` are inherited descriptors, whose locks last as long as this process.
     """
 
     overlay: str = ""
     base: dict[str, Any] = dataclasses.field(default_factory=dict)
     reason: str = ""
     notices: tuple[str, ...] = ()
-    extras: tuple[str, ...] = ()
     notebook: str = ""
     has_script: bool = False
+    scratch: bool = False
     failure: dict[str, str] = dataclasses.field(default_factory=dict)
     builder: tuple[str, ...] = ()
     held: tuple[int, ...] = ()
@@ -37,6 +37,18 @@ class Info:
         """The overlay's directory."""
         return Path(self.overlay)
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """What the notebook declares, from the order that the overlay is built from.
+
+        Not handed over in the variable: hundreds of extras are more than Linux lets one hold.
+        """
+        try:
+            order = json.loads((self.path / "build.json").read_bytes())["order"]
+        except (OSError, ValueError):
+            return ()
+        return tuple(order["extras"])
+
     def dumps(self) -> str:
         """For the environment."""
         return json.dumps(dataclasses.asdict(self))
@@ -45,7 +57,7 @@ class Info:
     def take(cls) -> Info:
         """What this kernel was told, removed from the environment that its children inherit."""
         data = json.loads(os.environ.pop(VARIABLE, "{}"))
-        for key in ("notices", "extras", "builder", "held"):
+        for key in ("notices", "builder", "held"):
             data[key] = tuple(data.get(key, ()))
         info = cls(**data)
         for fd in info.held:

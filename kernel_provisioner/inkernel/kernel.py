@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+import shutil
 from typing import Any, cast
 
 from ipykernel.ipkernel import IPythonKernel
@@ -23,6 +26,9 @@ class OverlayKernel(IPythonKernel):
         self._notices = list(self._info.notices)
         self._ipython = cast("Any", self.shell)
         self._ipython.register_magics(OverlayMagics(self._ipython, self._info, self._gate))
+        self._spare_queue = False
+        self._leaving = False
+        atexit.register(self._leave)
 
     async def do_execute(
         self,
@@ -40,6 +46,7 @@ class OverlayKernel(IPythonKernel):
         Silent executions are the client's own (a variable inspector's, say), not the user's: they
         neither wait nor open the gate.
         """
+        self._spare_queue = False
         if not silent:
             line = Line(self._ipython.display_pub)
             failure = self._gate.failure
@@ -47,18 +54,36 @@ class OverlayKernel(IPythonKernel):
                 try:
                     await self._gate.enter(line)
                 except Interrupted:
-                    line.settle("interrupted; the overlay is still being built, run the cell again")
-                    return self._fail(
-                        {"error": "KeyboardInterrupt", "what": "interrupted while the overlay was built"}
-                    )
+                    line.settle("This notebook's packages are still being added: run the cell again")
+                    return self._fail({"error": "KeyboardInterrupt", "what": "stopped waiting for packages"})
                 failure = self._gate.failure
             self._tell_notices()
             if failure and not code.lstrip().startswith("%overlay"):
+                self._spare_queue = not store_history
                 return self._fail(failure)
         reply: dict[str, Any] = await super().do_execute(
             code, silent, store_history, user_expressions, allow_stdin, cell_meta=cell_meta, cell_id=cell_id
         )
         return reply
+
+    async def do_shutdown(self, restart: bool) -> dict[str, Any]:  # noqa: FBT001 - ipykernel's signature
+        """Note that this is the end. Some clients only send this, and leave no provisioner to clean up."""
+        self._leaving = not restart
+        reply: dict[str, Any] = super().do_shutdown(restart)  # ipykernel's own is no coroutine
+        return reply
+
+    def _leave(self) -> None:
+        """Take an overlay along that nobody can come back to."""
+        if self._leaving and self._info.scratch:
+            shutil.rmtree(self._info.path.parent, ignore_errors=True)
+
+    def _abort_queues(self, *args: Any, **kwargs: Any) -> None:
+        """Abort the cells behind a failed one, but not for code that a client ran on its own account.
+
+        Voila sends a line before the first cell; aborted with it, that cell would say nothing.
+        """
+        if not self._spare_queue:
+            super()._abort_queues(*args, **kwargs)
 
     def _tell_notices(self) -> None:
         notices, self._notices = self._notices, []
@@ -99,5 +124,7 @@ class OverlayKernelApp(IPKernelApp):
 
     def init_code(self) -> None:
         """Put the working directory on the path, then run the user's own startup files."""
+        gc.freeze()  # what was imported stays anyway: the collector need never walk over it
+        gc.enable()
         super().init_path()
         super().init_code()

@@ -1,8 +1,8 @@
 """Which notebook a kernel is being started for.
 
 No interface of Jupyter says so. Each way of starting a kernel leaves another trace, and they are
-looked for from the clearest to the faintest: a variable set on purpose, the name that a session
-gives its kernel, the server's table of sessions, the runner that waits on the call stack, voila.
+looked for from the clearest to the faintest: a variable set on purpose, the server's table of
+sessions, the name that a session gives its kernel, the runner that waits on the call stack, voila.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def find_notebook(
     that of another kernel, from inside which this server or runner was started.
     """
     launch = _Launch(env, cwd, kernel_manager, kernel_id, frames, inherited)
-    for look in (_named, _session_name, _session_row, _client, _voila):
+    for look in (_named, _session_row, _session_name, _client, _voila):
         try:
             found = look(launch)
         except Exception:  # noqa: S112 - these are the insides of other programs, of any version
@@ -104,21 +104,15 @@ def _named(launch: _Launch) -> FoundNotebook | None:
     return FoundNotebook(path.absolute(), how="KERNEL_NOTEBOOK_PATH")
 
 
-def _session_name(launch: _Launch) -> FoundNotebook | None:
-    """Sessions name their notebook to the kernel; a console's name is that of no file."""
-    name = launch.env.get("JPY_SESSION_NAME")
-    by_session = hasattr(launch.server, "session_manager") and not launch.is_new("VOILA_REQUEST_URL")
-    if not name or not (launch.is_new("JPY_SESSION_NAME") or by_session):
-        return None
-    path = launch.existing(name)
-    return FoundNotebook(path, how="JPY_SESSION_NAME") if path else None
-
-
 def _session_row(launch: _Launch) -> FoundNotebook | None:
     """The server's row for this kernel, which follows renames; there is none before the first start.
 
+    It counts before the name given at the start: jupyter_client before 8.5 keeps that one at a
+    restart, and where the notebook was renamed since, another Untitled.ipynb may stand there.
     JupyterLab's path is a random name in the right directory until the kernel runs.
     """
+    if launch.server is None:
+        return None
     rows = launch.server.session_manager.connection.execute(
         "SELECT path, name, type FROM session WHERE kernel_id = ?", (launch.kernel_id,)
     )
@@ -129,6 +123,16 @@ def _session_row(launch: _Launch) -> FoundNotebook | None:
             if found:
                 return FoundNotebook(found, how="session")
     return None
+
+
+def _session_name(launch: _Launch) -> FoundNotebook | None:
+    """Sessions name their notebook to the kernel; a console's name is that of no file."""
+    name = launch.env.get("JPY_SESSION_NAME")
+    by_session = hasattr(launch.server, "session_manager") and not launch.is_new("VOILA_REQUEST_URL")
+    if not name or not (launch.is_new("JPY_SESSION_NAME") or by_session):
+        return None
+    path = launch.existing(name)
+    return FoundNotebook(path, how="JPY_SESSION_NAME") if path else None
 
 
 def _client(launch: _Launch) -> FoundNotebook | None:

@@ -24,6 +24,9 @@ from .script import OPENING, find_blocks
 KEY = "torch_env"
 """The key in the notebook's metadata."""
 
+JUV_KEY = "uv.lock"
+"""The key in the notebook's metadata under which juv keeps the text of uv.lock (juv's _lock.py)."""
+
 MAX_SIZE = 100 << 20
 """The most bytes in a notebook that is read: 0.01 s of work where pictures fill it, 1 s where HTML does."""
 
@@ -37,19 +40,21 @@ class NotebookText:
 
     ``metadata`` is the value of ``metadata.torch_env`` as JSON gave it, None where there is none.
     ``script_blocks`` are the TOML texts of PEP 723 blocks, and ``script_cells`` the number of the
-    cell that each stands in, counting all cells from 1.
+    cell that each stands in, counting all cells from 1. ``uv_lock`` is the lock that juv keeps.
     """
 
     metadata: object = None
     script_blocks: tuple[str, ...] = ()
     script_cells: tuple[int, ...] = ()
+    uv_lock: str = ""
 
 
 def read_notebook(path: Path) -> NotebookText:
     """What the notebook file at ``path`` says.
 
     Raises NotebookUnreadable, or InvalidRequest for duplicate keys, NaN and unclosed PEP 723
-    blocks. Never blocks on pipes and devices, takes under a second and a few megabytes.
+    blocks. Never blocks on pipes and devices. Takes a few megabytes of memory, and a second at most for
+    what notebook programs write (text made for it can take three).
     """
     with open_notebook(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -70,7 +75,7 @@ def read_notebook(path: Path) -> NotebookText:
             refuse(path, error.strerror or str(error), error)
 
 
-def torch_env_of(nb: Mapping[str, object]) -> NotebookText:
+def torch_env_of(nb: Mapping[Any, object]) -> NotebookText:
     """What a notebook that is already in memory says, such as nbclient's; raises InvalidRequest."""
     return _picked(nb)
 
@@ -80,6 +85,8 @@ def open_notebook(path: Path) -> BinaryIO:
     try:
         _check_regular(path, path.stat())  # opening some devices already does something
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except NotebookUnreadable:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         refuse(path, getattr(error, "strerror", None) or str(error), error)
     file = os.fdopen(handle, "rb")
@@ -132,13 +139,14 @@ def _check_regular(path: Path, status: os.stat_result) -> None:
 
 def _picked(nb: Mapping[Any, object]) -> NotebookText:
     metadata, cells = nb.get("metadata"), nb.get("cells")
-    block = None
+    block = juv = None
     if isinstance(metadata, Mapping):
         if metadata.get(DUPLICATE) == KEY:
             raise _twice(KEY)
-        block = metadata.get(KEY)
+        block, juv = metadata.get(KEY), metadata.get(JUV_KEY)
     return _text(
         block,
+        juv,
         [
             (number, cell.get("source"))
             for number, cell in enumerate(cells if isinstance(cells, list) else [], 1)
@@ -153,22 +161,29 @@ def _scan(file: BinaryIO) -> NotebookText:
         file.seek(0)
     scanner = Scanner(file.read)
     block: object = None
+    juv: object = None
     sources: list[tuple[int, object]] = []
     for key in scanner.members():
         if key == "metadata" and scanner.peek() == b"{":
-            block = _scan_metadata(scanner)
+            block, juv = _scan_metadata(scanner)
         elif key == "cells" and scanner.peek() == b"[":
             sources = _scan_cells(scanner)
         else:
             scanner.value()
     if scanner.peek():
         raise MalformedJson("there is more text after the end of the notebook")
-    return _text(block, sources)
+    return _text(block, juv, sources)
 
 
-def _scan_metadata(scanner: Scanner) -> object:
+def _scan_metadata(scanner: Scanner) -> tuple[object, object]:
+    """The values of ``torch_env`` and of juv's lock; the latter None where it is too long."""
     found: list[object] = []
+    juv: object = None
     for key in scanner.members():
+        if key == JUV_KEY:
+            kept = scanner.value(keep=_MAX_PART)
+            juv = None if kept is None else _json_part(kept)
+            continue
         if key != KEY:
             scanner.value()
             continue
@@ -182,7 +197,7 @@ def _scan_metadata(scanner: Scanner) -> object:
         found.append(_json_part(text))
     if len(found) > 1:
         raise _twice(KEY)
-    return found[0] if found else None
+    return (found[0] if found else None), juv
 
 
 def _scan_cells(scanner: Scanner) -> list[tuple[int, object]]:
@@ -222,7 +237,7 @@ def _noting_duplicates(pairs: list[tuple[object, object]]) -> dict[object, objec
     return values
 
 
-def _text(block: object, sources: list[tuple[int, object]]) -> NotebookText:
+def _text(block: object, juv: object, sources: list[tuple[int, object]]) -> NotebookText:
     _check_block(block)
     found = [
         (number, script)
@@ -230,7 +245,12 @@ def _text(block: object, sources: list[tuple[int, object]]) -> NotebookText:
         if isinstance(source, list | str)  # a list of lines, or one string
         for script in find_blocks("".join(line for line in source if isinstance(line, str)))
     ]
-    return NotebookText(block, tuple(script for _, script in found), tuple(number for number, _ in found))
+    return NotebookText(
+        metadata=block,
+        script_blocks=tuple(script for _, script in found),
+        script_cells=tuple(number for number, _ in found),
+        uv_lock=juv if isinstance(juv, str) else "",
+    )
 
 
 def _check_block(block: object) -> None:

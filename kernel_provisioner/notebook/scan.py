@@ -76,6 +76,8 @@ class Scanner:
     def value(self, keep: int = 0) -> bytes | None:
         """Pass over the value that comes next; its text if that has at most ``keep`` bytes."""
         first = self.peek()
+        if not first:
+            raise MalformedJson("it ends in the middle")
         self._kept, self._mark, self._room = [], self._at if keep else -1, keep
         if first == b'"':
             self._string()

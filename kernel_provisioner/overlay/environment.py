@@ -12,20 +12,22 @@ from pathlib import Path
 
 from ..accelerators import TAGS
 from ..manifest import BaseManifest
+from .pipconfig import find_links
 from .skeleton import CONSTRAINTS
 
 # Left in place they would pull another environment's packages or interpreter into the overlay.
-_REMOVED = frozenset({
+REMOVED = frozenset({
     "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "CONDA_PREFIX",
     "UV_PYTHON", "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX",
     "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIRE_VIRTUALENV",
 })  # fmt: skip
 
 
-def kernel_environment(environ: Mapping[str, str], overlay: Path, base: BaseManifest) -> dict[str, str]:
-    """``environ`` as a kernel in ``overlay`` should see it."""
-    env = {name: value for name, value in environ.items() if name not in _REMOVED}
-    constraints = str(overlay / CONSTRAINTS)
+def kernel_environment(
+    environ: Mapping[str, str], overlay: Path, base: BaseManifest, receipts: Path
+) -> dict[str, str]:
+    """``environ`` as a kernel in ``overlay`` should see it; ``receipts`` is the base's directory of them."""
+    env = {name: value for name, value in environ.items() if name not in REMOVED}
     env["VIRTUAL_ENV"] = str(overlay)
     env["PATH"] = os.pathsep.join([str(overlay / "bin"), env.get("PATH", os.defpath)])
     env["PYTHONNOUSERSITE"] = "1"
@@ -33,8 +35,19 @@ def kernel_environment(environ: Mapping[str, str], overlay: Path, base: BaseMani
     # the base's version or fails, never the newest with its accelerator libraries.
     # pip and uv split these on blanks, so a path with one is given as a URL.
     for name in ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):
-        env[name] = Path(constraints).as_uri() if " " in constraints else constraints
-    if base.tag in TAGS:
+        env[name] = _spelt(overlay / CONSTRAINTS)
+    # What insists on installing a base package anew finds its receipt, not its gigabytes.
+    env["UV_FIND_LINKS"] = ",".join(filter(None, [_spelt(receipts), env.get("UV_FIND_LINKS")]))
+    env["PIP_FIND_LINKS"] = " ".join([_spelt(receipts), *find_links(env)])
+    # uv then asks PyTorch's own host for torch even where the installed one will do, and fails where
+    # it cannot be reached: not on a base whose torch had to come from elsewhere.
+    if base.tag in TAGS and base.installer != "pip":
         env["UV_TORCH_BACKEND"] = base.tag
     env["TORCH_EXTENSIONS_DIR"] = str(overlay / "torch_extensions")
     return env
+
+
+def _spelt(path: Path) -> str:
+    """A path as pip and uv take it from a variable that they split on blanks (uv also on commas)."""
+    text = str(path)
+    return path.as_uri() if any(char in text for char in " ,") else text

@@ -11,18 +11,22 @@ import contextlib
 import dataclasses
 import enum
 import hashlib
+import itertools
 import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import locks
+from ..base.registry import replace_text
 from ..errors import BuildFailed, CorruptState
 from ..manifest import BaseManifest
 from ..request import Request
+from ..router import without_credentials
 from ..settings import Settings
 
 SCHEMA = 1
@@ -37,6 +41,7 @@ USE_LOCK = "use.lock"
 LAUNCH_LOCK = "launch.lock"
 STAGING = "staging"
 SCRATCH = "scratch"
+_UNFIT_FOR = 24 * 3600.0  # seconds; by then the index may hold a version that fits
 
 
 class State(enum.Enum):
@@ -107,8 +112,12 @@ def order_of(request: Request, base: BaseManifest, settings: Settings) -> dict[s
         "fingerprint": base.fingerprint,
         "extras": list(request.extras),
         "exclude_newer": request.exclude_newer,
+        "lock": request.lock.digest() if request.lock else "",
+        "stale": request.stale,
+        "preferred": list(request.preferred),
         "settings": {
-            "index_template": settings.index_template,
+            # A token that is renewed makes no other overlay.
+            "index_template": without_credentials(settings.index_template),
             "pins": settings.pins,
             "source_builds": settings.source_builds,
         },
@@ -146,10 +155,32 @@ class Store:
             self.root.chmod(0o700)
 
     def notebook_dir(self, notebook: Path) -> Path:
-        """The directory that keeps a notebook's generations: by its real path, readable by people."""
+        """The directory that keeps a notebook's generations: by its real path, readable by people.
+
+        A renamed notebook keeps the directory that it had (``carry_over``), so a directory's name
+        is a proposal only, and what stands in it says whose it is.
+        """
         real = os.path.realpath(notebook)
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(real).stem).strip("-.")[:40] or "notebook"
-        return self.root / f"{slug}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:12]}"
+        renamed = self._renamed(real)
+        if renamed is not None and owner(renamed) == real:
+            return renamed
+        return next(place for place in self._proposals(real) if owner(place) in ("", real))
+
+    def carry_over(self, directory: Path, notebook: Path, seen: Identity | None = None) -> None:
+        """Let ``notebook`` have the overlays in ``directory``, whose own notebook was renamed to it.
+
+        ``seen`` is the identity that the notebook had before. The directory stays where it is:
+        environments cannot be moved, and a kernel may run in one. Nothing happens where the
+        notebook is still there under its old name, for then this is a copy of it.
+        """
+        before, real = owner(directory), os.path.realpath(notebook)
+        if not before or before == real:
+            return
+        followed = seen is not None and identity(notebook) == seen != identity(Path(before))
+        if os.path.lexists(before) and not followed:
+            return
+        replace_text(self._rename_note(real), f"{directory.name}\n", mode=0o600)
+        claim(directory, notebook)
 
     def scratch_dir(self, name: str) -> Path:
         """The directory of an overlay that lives no longer than its kernel (no notebook)."""
@@ -187,6 +218,67 @@ class Store:
             except FileExistsError:
                 number += 1
 
+    def note_unfit(self, key: str, why: str) -> None:
+        """Remember for a day that an order's base cannot hold its extras, and another can."""
+        note = self.lock_path(key).with_suffix(".unfit")
+        note.parent.mkdir(mode=0o700, exist_ok=True)
+        replace_text(note, why + "\n", mode=0o600)
+
+    def unfit(self, key: str) -> str:
+        """Why an order's base was found unable to hold its extras; empty where it was not, lately."""
+        note = self.lock_path(key).with_suffix(".unfit")
+        with contextlib.suppress(OSError):
+            if abs(time.time() - note.stat().st_mtime) < _UNFIT_FOR:
+                return note.read_text(encoding="utf-8").strip()
+        return ""
+
     def lock_path(self, key: str) -> Path:
         """Where the lock (exact versions and hashes) of an order is kept."""
         return self.root / "locks" / f"pylock.{key}.toml"
+
+    def _proposals(self, real: str) -> Iterator[Path]:
+        """Names for a notebook's directory; all but the first for when a renamed one took it along."""
+        name = _readable(real)
+        yield self.root / name
+        yield from (self.root / f"{name}-{number}" for number in itertools.count(2))
+
+    def _renamed(self, real: str) -> Path | None:
+        """The directory that was carried over to this name, whoever it belongs to now."""
+        with contextlib.suppress(OSError):
+            return self.root / self._rename_note(real).read_text(encoding="utf-8").strip()
+        return None
+
+    def _rename_note(self, real: str) -> Path:
+        return self.root / f"{_readable(real)}.renamed"
+
+
+Identity = tuple[int, int]
+"""What a file keeps when it is renamed: its device and its inode."""
+
+
+def identity(path: Path) -> Identity | None:
+    """The identity of a file; None where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        info = path.stat()
+        return info.st_dev, info.st_ino
+    return None
+
+
+def owner(directory: Path) -> str:
+    """The real path of the notebook that ``directory`` belongs to; empty where it is nobody's yet."""
+    try:
+        return os.fsdecode((directory / NOTEBOOK).read_bytes()).removesuffix("\n")
+    except OSError:
+        return ""
+
+
+def claim(directory: Path, notebook: Path) -> None:
+    """Write down that ``directory`` belongs to ``notebook``; raises OSError."""
+    real = os.path.realpath(notebook)
+    if owner(directory) != real:
+        replace_text(directory / NOTEBOOK, f"{real}\n", mode=0o600)
+
+
+def _readable(real: str) -> str:
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(real).stem).strip("-.")[:40] or "notebook"
+    return f"{slug}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:12]}"

@@ -15,7 +15,7 @@ from .fit import creatable
 from .ranking import NO_ALIASES, Selection, rank
 from .refusal import refusal
 
-__all__ = ["Gpu", "Machine", "Selection", "creatable", "rank", "select"]
+__all__ = ["Gpu", "Machine", "Selection", "creatable", "rank", "refusal", "select"]
 
 
 def select(

@@ -60,7 +60,10 @@ def _changes(request: Request, pinned: str) -> list[tuple[str, Request, str]]:
         for accelerator in ("cuda", "auto"):
             how = f'write "accelerator": "{accelerator}" in the notebook\'s torch_env metadata'
             changes.append((how, dataclasses.replace(request, accelerator=accelerator), ""))
-    if request.torch:
+    if request.lock and f"=={request.lock.torch}" in request.torch.split(","):
+        how = f"jupyter overlay lock NOTEBOOK --upgrade  locks it for another torch than {request.lock.torch}"
+        changes.append((how, dataclasses.replace(request, torch=""), pinned))
+    elif request.torch:
         how = f"widen the notebook's torch requirement ({request.torch})"
         changes.append((how, dataclasses.replace(request, torch=""), pinned))
     if request.requires_python:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, WebSocket, expect, sync_playwright
 
 from .parts import need
 from .server import JupyterServer
@@ -59,27 +59,38 @@ class Frontend:
     def open(self, notebook: str) -> None:
         """Open a notebook by its path below the server's root, as from a bookmark."""
         place = f"lab/workspaces/{self._name}/tree" if self._lab else "notebooks"
-        self.page.goto(f"{self._server.url}{place}/{notebook}?token={self._server.token}")
-        self.cell(0).wait_for()
+        with self._new_kernel():
+            self.page.goto(f"{self._server.url}{place}/{notebook}?token={self._server.token}")
 
     def open_launcher(self) -> None:
         """Open JupyterLab with nothing in it."""
         self.page.goto(f"{self._server.url}lab/workspaces/{self._name}?token={self._server.token}")
         self.page.locator(".jp-Launcher").wait_for()
 
+    def launcher_card(self, display_name: str) -> Locator:
+        """The launcher's card for a notebook with a kernel; consoles have theirs further down."""
+        label = re.compile(f"^{re.escape(display_name)}$")
+        return self.page.locator(".jp-LauncherCard").filter(has=self.page.get_by_text(label)).first
+
     def reload(self) -> None:
-        """Load the page anew, as F5 does."""
-        self.page.reload()
+        """Load the page anew, as F5 does, and wait until it is with its kernel again, busy or not."""
+        with self.page.expect_websocket(_leads_to_a_kernel):
+            self.page.reload()
         self.cell(0).wait_for()
+
+    def new_notebook(self, display_name: str) -> None:
+        """Make a notebook with a click in the launcher."""
+        with self._new_kernel():
+            self.launcher_card(display_name).click()
 
     def choose_kernel(self, display_name: str) -> None:
         """Pick a kernel in the notebook's kernel dialog, opened from the toolbar."""
         self.page.locator(".jp-Toolbar-kernelName").click()
         dialog = self.page.get_by_role("dialog")
         dialog.get_by_role("combobox").select_option(label=display_name)
-        dialog.get_by_role("button", name="Select Kernel").click()
+        with self._new_kernel():
+            dialog.get_by_role("button", name="Select Kernel").click()
         expect(self.page.locator(".jp-Toolbar-kernelName")).to_contain_text(display_name)
-        self.wait_until_idle()
 
     def menu(self, name: str, entry: str) -> None:
         """Choose an entry of the menu bar."""
@@ -89,8 +100,8 @@ class Frontend:
     def restart(self) -> None:
         """Restart the kernel through the menu, and confirm."""
         self.menu("Kernel", "Restart Kernel…")
-        self.page.get_by_role("dialog").get_by_role("button", name="Confirm Kernel Restart").click()
-        self.wait_until_idle()
+        with self._new_kernel():
+            self.page.get_by_role("dialog").get_by_role("button", name="Confirm Kernel Restart").click()
 
     def interrupt(self) -> None:
         """Interrupt the kernel through the menu."""
@@ -98,7 +109,7 @@ class Frontend:
 
     def save(self) -> None:
         """Save the notebook, and wait until the tab shows no unsaved change."""
-        self.page.keyboard.press("Control+s")
+        self.menu("File", "Save Notebook")
         expect(self.page.locator(".jp-mod-dirty")).to_have_count(0)
 
     def cell(self, number: int) -> Locator:
@@ -109,6 +120,10 @@ class Frontend:
         """What a cell has put out, as one region."""
         return self.cell(number).locator(".jp-Cell-outputArea")
 
+    def source(self, number: int) -> str:
+        """The text of a cell."""
+        return "\n".join(self.cell(number).locator(".cm-line").all_inner_texts())
+
     def write(self, number: int, code: str) -> None:
         """Replace the text of a cell."""
         self.cell(number).get_by_role("textbox").first.click()
@@ -116,9 +131,9 @@ class Frontend:
         self.page.keyboard.insert_text(code)
 
     def begin(self, number: int) -> None:
-        """Run a cell with Ctrl+Enter, and wait until it is on its way."""
+        """Run a cell through the menu: while a page loads, Lab moves the focus and loses key strokes."""
         self.cell(number).get_by_role("textbox").first.click()
-        self.page.keyboard.press("Control+Enter")
+        self.menu("Run", "Run Selected Cell and Do not Advance")
 
     def run(self, number: int, code: str | None = None) -> str:
         """Run a cell to its end; what it put out, as read on the screen."""
@@ -131,7 +146,8 @@ class Frontend:
         """Wait until a cell has ended; what it put out, as read on the screen."""
         expect(self._prompt(number)).to_have_text(re.compile(r"\[\d+\]:"), timeout=RUNS_WITHIN * 1000)
         self.wait_until_idle()
-        return "\n".join(self.output(number).all_inner_texts())
+        drawn = self.output(number).locator(".jp-OutputArea-output").all_inner_texts()
+        return "\n".join(text.strip("\n") for text in drawn)
 
     def wait_until_idle(self) -> None:
         """Wait until the toolbar shows a kernel with nothing to do."""
@@ -150,5 +166,51 @@ class Frontend:
         self.picture("end")
         self.page.close()
 
+    def notebook_metadata(self) -> MetadataEditor:
+        """Open Lab's editor for the metadata of the notebook, in the property inspector."""
+        self.toggle_inspector()
+        self.page.get_by_text("Advanced Tools").click()
+        tool = self.page.locator(".jp-MetadataEditorTool")
+        return MetadataEditor(tool.filter(has=self.page.get_by_text("Notebook metadata")))
+
+    def toggle_inspector(self) -> None:
+        """Open the property inspector, or close it: open, it pushes the kernel's name off the toolbar."""
+        self.page.get_by_role("tab", name="Property Inspector").click()
+
+    @contextlib.contextmanager
+    def _new_kernel(self) -> Iterator[None]:
+        """Do what starts a kernel, and wait until the page is connected to it and it has nothing to do.
+
+        The toolbar alone will not tell: it shows the name of the kernel to come, and an idle one,
+        and a cell that is run then is forgotten.
+        """
+        with self.page.expect_websocket(_leads_to_a_kernel):
+            yield
+        self.wait_until_idle()
+
     def _prompt(self, number: int) -> Locator:
         return self.cell(number).locator(".jp-InputPrompt")
+
+
+def _leads_to_a_kernel(socket: WebSocket) -> bool:
+    return "/api/kernels/" in socket.url
+
+
+class MetadataEditor:
+    """Lab's JSON editor in ``tool``, a part of the property inspector."""
+
+    def __init__(self, tool: Locator) -> None:
+        self._tool = tool
+
+    def text(self) -> str:
+        """The JSON as it is shown."""
+        return "\n".join(self._tool.locator(".cm-line").all_inner_texts())
+
+    def commit(self, text: str) -> None:
+        """Type other JSON in its place and press the tick."""
+        self._tool.get_by_role("textbox").click()
+        self._tool.page.keyboard.press("Control+a")
+        self._tool.page.keyboard.insert_text(text)
+        tick = self._tool.get_by_title("Commit changes to data")
+        tick.click()
+        expect(tick).to_be_hidden()

@@ -49,6 +49,7 @@ class LocalIndex:
         self.asked: list[Asked] = []
         self.files: dict[str, dict[str, Path]] = {}
         self.troubles: dict[str, Trouble] = {}
+        self.declared: dict[str, bytes] = {}
         self.behaving = threading.Event()
         self.closing = threading.Event()
         self.port = 0
@@ -90,6 +91,10 @@ class LocalIndex:
         self.behaving.clear()
         self.troubles[path] = how
 
+    def declare(self, name: str, content: bytes) -> None:
+        """From now on say of the file ``name`` that its hash is that of ``content``."""
+        self.declared[name] = content
+
     def behave(self) -> None:
         """Answer everything properly again."""
         self.troubles.clear()
@@ -106,8 +111,11 @@ class LocalIndex:
         return [one for one in self.asked if page in one.path or file in one.path]
 
     def trouble_at(self, path: str) -> Trouble | None:
-        """How ``path`` misbehaves, the longest matching prefix first; None where it does not."""
-        fitting = [prefix for prefix in self.troubles if path.startswith(prefix)]
+        """How ``path`` misbehaves, the longest matching prefix first; None where it does not.
+
+        The path of a wheel means that file alone, not its metadata beside it.
+        """
+        fitting = [one for one in self.troubles if path.startswith(one) and path != f"{one}.metadata"]
         return self.troubles[max(fitting, key=len)] if fitting else None
 
     def page(self, path: str) -> str | None:
@@ -135,7 +143,7 @@ class LocalIndex:
         if self.core_metadata and name.endswith(".whl"):
             digest = f"sha256={hashlib.sha256(read_metadata(file)).hexdigest()}"
             marks = f' data-dist-info-metadata="{digest}" data-core-metadata="{digest}"'
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest = hashlib.sha256(self.declared.get(name) or file.read_bytes()).hexdigest()
         return f'<a href="{address}#sha256={digest}"{marks}>{html.escape(name)}</a>'
 
 

@@ -1,4 +1,6 @@
-"""Machines as they were recorded: NVIDIA's GPUs and NVML's answers, trees of /sys, /proc and /dev."""
+"""Machines as they were recorded: NVIDIA's GPUs and NVML's answers, trees of /sys, /proc and /dev;
+and the bases that one may find on them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from kernel_provisioner.hardware import Gpu, NvmlAnswer, NvmlUnavailable
+from kernel_provisioner.hardware import Gpu, Hardware, NvmlAnswer, NvmlUnavailable
+from kernel_provisioner.manifest import BaseManifest
 
 GIB = 2**30
 
@@ -75,3 +78,35 @@ def drm_files(render: int, vendor: int, device: int) -> dict[str, str]:
         f"{node}/device": f"0x{device:04x}\n",
         f"dev/dri/renderD{render}": "",
     }
+
+
+def base(tag: str, torch: str, python: str = "3.11.9", **more: object) -> BaseManifest:
+    """A registered base, as far as choosing looks at it."""
+    python_xy = "".join(python.split(".")[:2])
+    made = BaseManifest(
+        id=f"{tag}-torch{torch.partition('+')[0]}-py{python_xy}",
+        tag=tag,
+        torch=torch,
+        python=python,
+        prefix="/bases/venv",
+        interpreter="/usr/bin/python3",
+        site_dirs=(),
+        distributions={"torch": torch},
+        fixed=frozenset({"torch"}),
+        modules={"torch": "torch"},
+    )
+    return dataclasses.replace(made, **more)  # type: ignore[arg-type]
+
+
+CPU = base("cpu", "2.13.0+cpu")
+CU118 = base("cu118", "2.6.0+cu118")
+CU124 = base("cu124", "2.6.0+cu124")
+CU126 = base("cu126", "2.13.0+cu126")
+CU130 = base("cu130", "2.13.0")  # as PyPI names it
+ROCM = base("rocm6.4", "2.9.0+rocm6.4")
+XPU = base("xpu", "2.9.0+xpu")
+EVERY = (CPU, CU118, CU124, CU126, CU130, ROCM, XPU)
+
+LAPTOP = Hardware()
+OLD_DRIVER = Hardware(driver="550.54.15", gpus=(H100,))
+NEW_DRIVER = Hardware(driver="580.65.06", gpus=(H100,))

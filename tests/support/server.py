@@ -110,7 +110,7 @@ def jupyter_server(
     log = runtime / f"{app}-{secrets.token_hex(4)}.log"
     command = [
         python, "-m", app, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.port={_free_port()}", "--ServerApp.port_retries=50",
+        f"--ServerApp.port={free_port()}", "--ServerApp.port_retries=50",
         f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}", *options,
     ]  # fmt: skip
     with log.open("wb") as output:
@@ -122,7 +122,7 @@ def jupyter_server(
         url = _wait_until_ready(process, runtime, token, log)
         yield JupyterServer(url, token, root, log, process)
     finally:
-        _end(process)
+        end_with_children(process)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], runtime: Path, token: str, log: Path) -> str:
@@ -146,7 +146,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], runtime: Path, token: st
     return address[0]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_with_children(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM to the server, which ends its kernels; then SIGKILL to whatever is left of its children."""
     try:
         started = psutil.Process(process.pid).children(recursive=True)
@@ -165,7 +165,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     psutil.wait_procs(started, timeout=5)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that was free a moment ago; the server tries others where somebody was quicker."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

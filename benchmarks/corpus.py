@@ -1,0 +1,287 @@
+"""Whether the packages that people put on top of torch work in overlays, and what they take.
+
+    python benchmarks/corpus.py                     what `make corpus` runs
+    python benchmarks/corpus.py timm einops         only these; prints, and writes nothing
+
+Each package of corpus.txt gets a notebook that declares it as its only extra. The notebook's
+kernel is started as a Jupyter server starts it, so that the real builder resolves, fetches and
+installs, and its first cell imports torch and the package. Then the overlay is looked at: the
+base's torch is the only one, no accelerator library came along, and ``uv pip check`` has no
+complaint. The table goes to docs/corpus.md, with everything measured beside it as JSON. The
+overlays lie in a directory of their own, which is gone afterwards.
+
+Exit status 0: each package works, or was refused by the builder with a reason, which the table
+tells. 1: one was installed and then failed. 2: there was nothing to run on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from corpus_table import as_json, document, line
+from jupyter_client.manager import AsyncKernelManager
+
+from kernel_provisioner.base import registry
+from kernel_provisioner.base.kernels import kernel_name
+from kernel_provisioner.base.registry import RegisteredBase
+from kernel_provisioner.errors import BaseNotFound, BuildFailed, CorruptState, OverlayError
+from kernel_provisioner.inkernel.disk import Usage, usage
+from kernel_provisioner.inkernel.packages import canonical, named_in, packages
+from kernel_provisioner.overlay import store
+from kernel_provisioner.overlay.skeleton import remove_tree, site_packages
+from kernel_provisioner.settings import load_settings
+from kernel_provisioner.uv import find_uv
+
+HERE = Path(__file__).parent
+_WITHIN = 1500.0  # seconds for one package: the largest is some hundred MB, and one compiles
+_FOREIGN = re.compile(r"torch|nvidia-.*|cuda-.*|(pytorch-)?triton.*")
+_ANSWER = "corpus-answer:"
+_CELL = """\
+import importlib, torch
+importlib.import_module({module!r})
+print({mark!r} + torch.__file__)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """One line of the corpus."""
+
+    requirement: str
+    module: str
+
+    @property
+    def name(self) -> str:
+        """The distribution's canonical name."""
+        return named_in(self.requirement)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What became of a package.
+
+    ``result`` is ``works``, ``refused`` (by the builder, which installed nothing) or ``fails``;
+    ``why`` is in the builder's own words, or says what is wrong. ``added`` counts distributions, the package
+    included; ``seconds`` are the builder's.
+    """
+
+    package: str
+    result: str
+    why: str = ""
+    version: str = ""
+    added: int = 0
+    seconds: float = 0.0
+    from_source: bool = False
+    disk: Usage = dataclasses.field(default_factory=Usage)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Try every package and write the table."""
+    options = _options(argv)
+    corpus = read_corpus(HERE / "corpus.txt")
+    chosen = [package for package in corpus if not options.package or package.name in options.package]
+    try:
+        base = _base(options.base)
+    except OverlayError as error:
+        print(error, file=sys.stderr)
+        return 2
+    beside = Path(load_settings().overlay_root).parent  # the disk that overlays live on
+    beside.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="torch-overlays-corpus-", dir=beside))
+    os.environ["TORCH_OVERLAY_ROOT"] = str(place / "overlays")
+    try:
+        trial = Trial(base, place)
+        bare = asyncio.run(trial.bare())
+        rows = asyncio.run(trial.run(chosen, options.jobs))
+    finally:
+        remove_tree(place)
+    if not options.package:
+        options.output.mkdir(exist_ok=True)
+        data = as_json(base.manifest, bare, rows)
+        (options.output / "corpus.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        (options.output / "corpus.md").write_text(document(data), encoding="utf-8")
+        print(f"written: {options.output / 'corpus.md'}")
+    return 1 if any(row.result == "fails" for row in rows) else 0
+
+
+def read_corpus(path: Path) -> list[Package]:
+    """The packages in a file like corpus.txt."""
+    found = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        requirement, *rest = text.partition("#")[0].split() or [""]
+        if requirement:
+            module = rest[0] if rest else named_in(requirement).replace("-", "_")
+            found.append(Package(requirement, module))
+    return found
+
+
+class Trial:
+    """Notebooks, one for each package, on one base."""
+
+    def __init__(self, base: RegisteredBase, place: Path) -> None:
+        self._base, self._place = base, place
+        self._uv = find_uv()
+
+    async def bare(self) -> Usage:
+        """What an overlay without extras takes, after a cell has run in it."""
+        package = Package("nothing", "json")
+        await self._first_cell(self._notebook(package, []), package)
+        return usage([self._generation(package).path])
+
+    async def run(self, corpus: Sequence[Package], jobs: int) -> list[Row]:
+        """A row for each package, in the corpus' order, ``jobs`` at a time; told as they come."""
+        free = asyncio.Semaphore(jobs)
+
+        async def attempt(package: Package) -> Row:
+            async with free:
+                row = await self._attempt(package)
+            print(line(row), flush=True)
+            return row
+
+        return list(await asyncio.gather(*map(attempt, corpus)))
+
+    async def _attempt(self, package: Package) -> Row:
+        answer, error = await self._first_cell(self._notebook(package, [package.requirement]), package)
+        try:
+            generation = self._generation(package)
+            state = generation.read(store.OVERLAY)
+        except (IndexError, CorruptState):
+            refusal = self._refusal(package)
+            return Row(package.name, "refused" if refusal else "fails", refusal or error)
+        try:
+            faults = await asyncio.to_thread(self._faults, generation, answer)
+            row = Row(
+                package.name,
+                "fails" if error or faults else "works",
+                "\n".join(filter(None, [error, *faults])),
+                version=next(
+                    (own["version"] for own in state["installed"] if own["name"] == package.name), ""
+                ),
+                added=len(state["installed"]),
+                seconds=state["seconds"],
+                from_source=_waited_for_consent(generation),
+                disk=usage([generation.path]),
+            )
+        finally:
+            remove_tree(generation.path)
+        return row
+
+    async def _first_cell(self, notebook: Path, package: Package) -> tuple[str, str]:
+        """Start the notebook's kernel and run its first cell: what it answered, and how it failed."""
+        said: list[str] = []
+
+        def hear(message: dict[str, Any]) -> None:
+            if message["msg_type"] == "stream":
+                said.append(message["content"]["text"])
+
+        manager = AsyncKernelManager(kernel_name=kernel_name(self._base.manifest.tag))
+        with (self._place / f"{package.name}.log").open("wb") as log:
+            await manager.start_kernel(
+                env={**os.environ, "KERNEL_NOTEBOOK_PATH": str(notebook)},
+                cwd=str(notebook.parent),
+                stdout=log,
+                stderr=log,
+            )
+        client = manager.client()
+        try:
+            client.start_channels()
+            await client.wait_for_ready(timeout=_WITHIN)
+            cell = _CELL.format(module=package.module, mark=_ANSWER)
+            reply = await client.execute_interactive(
+                cell, allow_stdin=False, timeout=_WITHIN, output_hook=hear
+            )
+        except (RuntimeError, TimeoutError) as error:  # a kernel that died, or never ended
+            return "", f"{type(error).__name__}: {error}"
+        finally:
+            client.stop_channels()
+            await manager.shutdown_kernel(now=True)
+        content = reply["content"]
+        if content["status"] != "ok":
+            return "", f"{content.get('ename')}: {content.get('evalue')}"
+        answers = [text for text in "".join(said).splitlines() if text.startswith(_ANSWER)]
+        return answers[-1].removeprefix(_ANSWER), ""
+
+    def _faults(self, generation: store.Generation, answer: str) -> list[str]:
+        """What is wrong with an overlay that was built: above all, anything of torch's in it."""
+        base = self._base.manifest
+        faults = []
+        if answer and not Path(answer).is_relative_to(base.prefix):
+            faults.append(f"torch was imported from {answer}")
+        foreign = [own for own in packages(generation.path) if _FOREIGN.fullmatch(canonical(own.name))]
+        faults += [f"{own.name} {own.version} is in the overlay" for own in foreign]
+        site = site_packages(generation.path)
+        faults += [
+            f"{site / name} is there" for name in ("torch", "nvidia", "triton") if (site / name).exists()
+        ]
+        done = self._uv.run("pip", "check", "--python", generation.python)
+        if done.returncode != 0:
+            faults.append(f"uv pip check: {done.stderr.strip()}")
+        return faults
+
+    def _refusal(self, package: Package) -> str:
+        """The builder's own words on why it installed nothing; empty where it has none, or broke."""
+        with contextlib.suppress(IndexError, CorruptState):
+            told = OverlayError.from_dict(self._generation(package).read(store.FAILED)["failure"])
+            return "" if isinstance(told, BuildFailed) else str(told)
+        return ""
+
+    def _generation(self, package: Package) -> store.Generation:
+        root = store.Store(self._place / "overlays")
+        return root.generations(root.notebook_dir(self._path(package)))[0]
+
+    def _notebook(self, package: Package, extras: Sequence[str]) -> Path:
+        path = self._path(package)
+        metadata = {"torch_env": {"extras": list(extras)}}
+        path.write_text(json.dumps({"cells": [], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
+        return path
+
+    def _path(self, package: Package) -> Path:
+        return self._place / f"{package.name}.ipynb"
+
+
+def _waited_for_consent(generation: store.Generation) -> bool:
+    """Whether the builder had to build a package from source, once the cell had run."""
+    with contextlib.suppress(OSError):
+        return '"needs-cell"' in (generation.path / store.PROGRESS).read_text(encoding="utf-8")
+    return False
+
+
+def _base(tag: str) -> RegisteredBase:
+    """The base that ``tag`` means; it is made where there is none."""
+    register = registry.read_register()
+    with contextlib.suppress(BaseNotFound):
+        return register.get(tag)
+    print(f"no base for {tag} is registered yet, making one (minutes, once)", flush=True)
+    command = [sys.executable, "-m", "kernel_provisioner.cli.app", "base", "create", tag]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise BaseNotFound("there is no base to try on", fix=f"jupyter overlay base create {tag}")
+    return registry.read_register().get(tag)
+
+
+def _options(argv: Sequence[str] | None) -> Any:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("package", nargs="*", type=canonical, help="only these; prints, and writes nothing")
+    parser.add_argument("--base", default="cpu", help="the tag whose base is taken (cpu)")
+    parser.add_argument("--jobs", type=int, default=2, choices=(1, 2), help="packages at a time (2)")
+    parser.add_argument(
+        "--output", type=Path, default=HERE.parent / "docs", help="where the table goes (docs)"
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Where the chosen base cannot hold the extras: find one that can, for the next start.
+
+A kernel cannot change its Python while it runs, so the notebook is told to restart, and the
+launch then takes the other base at once: what does not fit is remembered for a while, and what
+does has its lock already.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from ..base.registry import RegisteredBase
+from ..errors import OverlayError, ResolutionFailed
+from ..overlay import store
+from ..overlay.skeleton import write_skeleton
+from ..uv import uv_path
+from .order import Order, registered
+from .progress import Progress
+from .solve import Solver
+
+
+def look_elsewhere(
+    order: Order, root: store.Store, progress: Progress, error: ResolutionFailed, *, builds: bool
+) -> ResolutionFailed:
+    """``error``, with the base that would hold the extras as its fix, or why no other would."""
+    reasons = []
+    for directory in order.alternatives:
+        try:
+            base = registered(directory)
+            progress.say("plan", f"Asking whether {base.manifest.id} holds them")
+            _plan_on(base, order, root, progress, builds=builds)
+        except OverlayError as other:
+            reasons.append(f"on {directory.name}: {(other.why or other.what).splitlines()[-1]}")
+            continue
+        root.note_unfit(order.key, error.why or error.what)
+        torch = f"torch {base.manifest.torch}, Python {base.manifest.python}"
+        return ResolutionFailed(
+            error.what,
+            why=error.why,
+            fix=f"restart the kernel: it will run on {base.manifest.id} ({torch}), which holds them",
+        )
+    return ResolutionFailed(error.what, why="\n".join([error.why, *reasons]), fix=error.fix)
+
+
+def _plan_on(
+    base: RegisteredBase, order: Order, root: store.Store, progress: Progress, *, builds: bool
+) -> None:
+    """Solve the order on another base, in an overlay that is thrown away; keeps the lock."""
+    with tempfile.TemporaryDirectory(prefix="torch-overlay-", dir=order.generation.path) as name:
+        trial = store.Generation(Path(name, "trial"))
+        trial.path.mkdir()
+        write_skeleton(trial.path, base.manifest, base.skeleton_path, uv=uv_path())
+        Solver(order.elsewhere(base, trial), root, progress, Path(name), builds=builds).solve()

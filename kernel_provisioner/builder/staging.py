@@ -1,0 +1,71 @@
+"""The staging directory: what was unpacked there, checked before anybody may call it an overlay."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from .. import records
+from ..errors import InstallFailed
+from ..manifest import BaseManifest
+from . import audit
+
+Installed = dict[str, str]  # name, version
+
+
+def verify(staging: Path, base: BaseManifest, replaced: Iterable[str]) -> list[Installed]:
+    """The distributions in ``staging``, every file of them what its RECORD says.
+
+    ``replaced`` names the base's distributions that this overlay has versions of its own of. A
+    file that would hide a namespace shared with the base is taken out. Raises InstallFailed.
+    """
+    if taken := audit.usurping(staging):
+        raise InstallFailed(
+            "an extra would replace " + ", ".join(taken) + " of the overlay itself",
+            why="the notebook's interpreter and its state stand on these files",
+            fix="remove that extra: who overwrites an environment's own files is broken or hostile",
+        )
+    installed = []
+    for site in sorted(staging.glob("lib*/python*/site-packages")):
+        for dist_info in records.dist_infos(site):
+            if faults := records.check(dist_info):
+                raise _damaged(faults)
+            name, _, version = dist_info.name.removesuffix(".dist-info").partition("-")
+            installed.append({"name": canonicalize_name(name), "version": version})
+        if hidden := audit.shadowing(site, base, replaced):
+            raise InstallFailed(
+                "an extra would hide " + ", ".join(hidden) + f" of {base.id}",
+                why="a package that ships a file of that name would run in place of the base's own",
+                fix="remove that extra: a package that overwrites others' modules is broken or hostile",
+            )
+        for hider in audit.namespace_hiders(site, base):
+            _take_out(hider, site)
+    return installed
+
+
+def _damaged(faults: list[records.Fault]) -> InstallFailed:
+    first = faults[0]
+    return InstallFailed(
+        f"{first.distribution} is damaged: {first}",
+        why=f"{len(faults)} of its files are not what its RECORD says",
+        fix=f"uv cache clean {first.distribution.split('-')[0]}  then restart the kernel;"
+        " where it comes again, the package itself is broken",
+    )
+
+
+def _take_out(path: Path, site: Path) -> None:
+    """Remove a file and its row in whichever RECORD owns it."""
+    relative = path.relative_to(site).as_posix()
+    path.unlink()
+    for dist_info in records.dist_infos(site):
+        rows = list(records.rows(dist_info))
+        kept = [row for row in rows if row[0] != relative]
+        if len(kept) != len(rows):
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(kept)
+            (dist_info / "RECORD").unlink()  # it may be a hard link into uv's cache
+            (dist_info / "RECORD").write_text(text.getvalue(), encoding="utf-8")

@@ -1,0 +1,67 @@
+"""The base for one launch: registered bases, the hardware, the notebook's request, and experience."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from .base import registry
+from .base.adopt import is_current, refresh_adopted
+from .base.registry import RegisteredBase
+from .hardware import cached_detect
+from .overlay import store
+from .request import Request
+from .selection import rank, refusal
+from .settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The base to run on, one sentence of reason, lines the user ought to see, and who comes next.
+
+    ``alternatives`` are the directories of the other bases that the request allows, the best first.
+    """
+
+    base: RegisteredBase
+    reason: str
+    notices: tuple[str, ...]
+    alternatives: tuple[Path, ...]
+
+
+def choose(request: Request, *, pinned: str, settings: Settings, root: store.Store) -> Choice:
+    """The best base that is not known to be unable to hold the extras.
+
+    An adopted base that has changed is looked at again, and all chosen anew. Raises NoBaseFits,
+    or BaseNotFound where an adopted environment is no base any more.
+    """
+    choice = _of_register(request, pinned, settings, root)
+    if is_current(choice.base):
+        return choice
+    refresh_adopted(choice.base)
+    return _of_register(request, pinned, settings, root)
+
+
+def _of_register(request: Request, pinned: str, settings: Settings, root: store.Store) -> Choice:
+    register = registry.read_register()
+    hardware = cached_detect()
+    ranked = rank(
+        request,
+        hardware,
+        register.manifests,
+        pinned=pinned,
+        aliases=register.aliases,
+        preference=settings.preference,
+    )
+    if not ranked:
+        raise refusal(request, hardware, register.manifests, pinned)
+    bases = [register.get(selection.base.id) for selection in ranked]
+    unfit = [root.unfit(store.order_key(store.order_of(request, base.manifest, settings))) for base in bases]
+    best = next((index for index, why in enumerate(unfit) if not why), 0)
+    passed = tuple(
+        f"{base.manifest.id} cannot hold this notebook's extras ({why.splitlines()[-1]}); "
+        f"running on {bases[best].manifest.id}"
+        for base, why in list(zip(bases, unfit, strict=True))[:best]
+    )
+    others = [base.directory for index, base in enumerate(bases) if index != best and not unfit[index]]
+    chosen = ranked[best]
+    return Choice(bases[best], chosen.reason, (*chosen.notices, *passed), tuple(others))

@@ -1,0 +1,215 @@
+"""Remove what is doomed, so that no launch ever sees half of an overlay.
+
+Each notebook's directory is looked at again under the lock that its launches take, and what goes
+is first renamed out of every launch's sight, then deleted. A sweep that is cut short leaves its
+leavings there, where the next one finds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from .. import locks
+from ..base.publish import make_writable
+from ..errors import LockTimeout, OverlayError
+from ..inkernel.disk import Usage, usage
+from ..inkernel.packages import packages
+from ..overlay import store
+from ..overlay.skeleton import remove_tree
+from .decide import Policy, doomed
+from .survey import Found, Overlay, look_at, survey
+
+TRASH = ".trash"
+LOCK_DAYS = 30.0
+"""Days for which a lock that no overlay was installed from is kept, for the notebook that asks again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Removed:
+    """An overlay that went, or in a dry run would. ``by_hand``: ``name version`` of what goes with it."""
+
+    path: Path
+    notebook: str
+    reason: str
+    usage: Usage
+    by_hand: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """An overlay that stays although nobody uses it, for what was installed in it by hand."""
+
+    path: Path
+    notebook: str
+    reason: str
+    by_hand: tuple[str, ...]
+
+
+@dataclasses.dataclass
+class Swept:
+    """What a sweep did. ``busy``: notebooks that were being launched just then, and left alone."""
+
+    removed: list[Removed] = dataclasses.field(default_factory=list)
+    kept: list[Kept] = dataclasses.field(default_factory=list)
+    busy: list[Path] = dataclasses.field(default_factory=list)
+    locks: list[Path] = dataclasses.field(default_factory=list)
+
+
+def sweep(
+    root: Path,
+    policy: Policy,
+    *,
+    now: float,
+    dry_run: bool = False,
+    tell: Callable[[Removed], None] | None = None,
+    take: Callable[[Path], locks.Lock] = locks.exclusive,
+) -> Swept:
+    """Collect under ``root``; ``tell`` hears of each overlay before it goes.
+
+    Raises OverlayError where the file system does not keep locks apart, for nobody could say there
+    who uses what; then nothing is removed.
+    """
+    swept = Swept()
+    if not root.is_dir():
+        return swept
+    with contextlib.ExitStack() as stack:
+        if not dry_run:
+            store.Store(root).prepare()
+            stack.enter_context(_sweeping(root, take))
+            _empty(root / TRASH)
+        for overlay in survey(root):
+            if overlay.generations and not any(doomed(overlay, policy, now=now)):
+                continue
+            if dry_run:
+                _judge(overlay, policy, now, swept, tell)
+                continue
+            try:
+                with take(overlay.directory / store.LAUNCH_LOCK):
+                    _collect(root, look_at(overlay.directory), policy, now, swept, tell)
+            except (LockTimeout, FileNotFoundError):
+                swept.busy.append(overlay.directory)
+            _empty(root / TRASH)
+        _sweep_locks(root, now, swept, dry_run=dry_run)
+        if not dry_run:
+            _sweep_rename_notes(root)
+    return swept
+
+
+def forget(root: Path, directory: Path) -> bool:
+    """Remove all of one notebook's overlays that nobody uses; False where one is in use."""
+    with contextlib.suppress(LockTimeout, FileNotFoundError):
+        with locks.exclusive(directory / store.LAUNCH_LOCK):
+            if any(found.in_use for found in look_at(directory).generations):
+                return False
+            _discard(root, directory)
+        _empty(root / TRASH)
+    return not directory.exists()
+
+
+def _collect(
+    root: Path,
+    overlay: Overlay,
+    policy: Policy,
+    now: float,
+    swept: Swept,
+    tell: Callable[[Removed], None] | None,
+) -> None:
+    """Remove what is doomed of one notebook's overlays, whose launches wait meanwhile."""
+    gone = _judge(overlay, policy, now, swept, tell)
+    if len(gone) == len(overlay.generations) and (overlay.scratch or overlay.notebook_gone):
+        _discard(root, overlay.directory)
+        return
+    for found in gone:
+        _discard(root, found.path)
+
+
+def _judge(
+    overlay: Overlay, policy: Policy, now: float, swept: Swept, tell: Callable[[Removed], None] | None
+) -> list[Found]:
+    """Note what goes and what stays for its packages; the generations that go."""
+    gone = []
+    for found, reason in doomed(overlay, policy, now=now):
+        by_hand = _by_hand(found)
+        if by_hand and not policy.everything:
+            swept.kept.append(Kept(found.path, overlay.notebook, reason, by_hand))
+            continue
+        removed = Removed(found.path, overlay.notebook, reason, usage([found.path]), by_hand)
+        if tell:
+            tell(removed)
+        swept.removed.append(removed)
+        gone.append(found)
+    return gone
+
+
+def _by_hand(found: Found) -> tuple[str, ...]:
+    """What a user has installed; only an overlay that was entered can hold any."""
+    if not store.Generation(found.path).entered:
+        return ()
+    return tuple(
+        f"{package.name} {package.version}" for package in packages(found.path) if not package.declared
+    )
+
+
+def _discard(root: Path, path: Path) -> None:
+    """Out of sight by one rename; the deletion comes later, and may be cut short."""
+    trash = root / TRASH
+    trash.mkdir(mode=0o700, exist_ok=True)
+    path.rename(trash / f"{path.parent.name}-{path.name}-{secrets.token_hex(4)}")
+
+
+def _empty(trash: Path) -> None:
+    """Delete what is in the trash; the directory stays, for another process may be filling it."""
+    with contextlib.suppress(OSError):
+        for entry in list(trash.iterdir()):
+            remove_tree(entry)
+            if entry.exists():  # what was installed by hand may have taken its own write permission
+                with contextlib.suppress(OSError):
+                    make_writable(entry)
+                remove_tree(entry)
+
+
+def _sweep_locks(root: Path, now: float, swept: Swept, *, dry_run: bool) -> None:
+    """Remove the locks that no overlay was installed from, once they are old."""
+    gone = {removed.path for removed in swept.removed}
+    left = (found for overlay in survey(root) for found in overlay.generations if found.path not in gone)
+    wanted = {f"pylock.{found.key}.toml" for found in left}
+    with contextlib.suppress(OSError):
+        for entry in sorted(os.scandir(root / "locks"), key=lambda entry: entry.name):
+            old = (now - entry.stat(follow_symlinks=False).st_mtime) / 86400 > LOCK_DAYS
+            if entry.name not in wanted and old and entry.is_file(follow_symlinks=False):
+                swept.locks.append(Path(entry.path))
+                if not dry_run:
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+def _sweep_rename_notes(root: Path) -> None:
+    """Remove the notes that lead renamed notebooks to directories that are gone."""
+    for note in root.glob("*.renamed"):
+        with contextlib.suppress(OSError):
+            if not (root / note.read_text(encoding="utf-8").strip()).is_dir():
+                note.unlink()
+
+
+def _sweeping(root: Path, take: Callable[[Path], locks.Lock]) -> locks.Lock:
+    """The lock that lets one sweep run at a time.
+
+    Raises LockTimeout where another runs, and OverlayError where two can hold one exclusive lock:
+    some network disks keep none.
+    """
+    path = root / ".prune.lock"
+    lock = take(path)
+    try:
+        take(path).release()
+    except LockTimeout:
+        return lock
+    lock.release()
+    raise OverlayError(
+        f"overlays in {root} cannot be collected",
+        why="two processes can lock one file there, so nobody can say which overlays are in use",
+        fix="stop all kernels and remove that directory by hand, or set TORCH_OVERLAY_ROOT to a local disk",
+    )

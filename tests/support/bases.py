@@ -1,0 +1,219 @@
+"""Bases of fake torch and overlays on them, made by the product's own functions from a local index."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kernel_provisioner.base.adopt import adopt_base
+from kernel_provisioner.base.create import create_base
+from kernel_provisioner.base.installers import BaseSpec
+from kernel_provisioner.base.progress import Progress
+from kernel_provisioner.base.publish import Created
+from kernel_provisioner.base.registry import RegisteredBase
+from kernel_provisioner.overlay import store
+from kernel_provisioner.overlay.skeleton import write_skeleton
+from kernel_provisioner.request import Request
+from kernel_provisioner.settings import Settings
+from kernel_provisioner.uv import Uv, find_uv, uv_path
+
+from .environ import clean_environment
+from .index import LocalIndex
+from .torch_wheels import build_torch, build_torchvision
+from .wheels import build_wheel
+
+REPOSITORY = Path(__file__).parents[2]
+BUILDS_WITHIN = 120.0
+"""Seconds for a build of tiny wheels, which takes one."""
+
+ORDINARY = {"comm": "0.2", "ipykernel": "6.30", "numpy": "2.1", "pip": "1.0"}
+"""What a base holds besides torch. Fakes: no kernel runs on these, but their names count."""
+
+
+class Workshop:
+    """A home directory and an index laid out like PyTorch's; ``env`` is what commands run with."""
+
+    def __init__(self, home: Path, index: LocalIndex, **more: str) -> None:
+        self.home, self.index = home, index
+        self.wheels = home / "wheels"
+        self.env = clean_environment(home, index=index, inherited=None, UV_HTTP_RETRIES="0", **more)
+        self.data_dir = Path(self.env["JUPYTER_DATA_DIR"])
+        self.overlays = store.Store(home / "overlays")
+        self.notebook = "book.ipynb"
+
+    @property
+    def uv(self) -> Uv:
+        """uv as the product finds it, in this workshop's environment."""
+        return find_uv(self.env)
+
+    def stock(self, *tags: str, torch: str = "2.6.0", vision: str = "0.21.0") -> None:
+        """Offer torch and torchvision of each tag, and on the default index what else a base holds."""
+        for tag in tags:
+            folder = self.wheels / tag
+            self.index.publish_torch(tag, build_torch(folder, tag, torch))
+            self.index.publish(build_torchvision(folder, tag, vision, torch=torch), tag=tag)
+        for name, version in ORDINARY.items():
+            requires = ["comm>=0.1"] if name == "ipykernel" else []
+            self.index.publish(build_wheel(self.wheels, name, version, requires=requires))
+
+    def tempt(self, *tags: str) -> None:
+        """Offer newer but wrong builds of torch and torchvision on the default index, and a stale
+        copy of numpy, with a higher number, on the index of each tag.
+        """  # fmt: skip
+        wrong = build_torch(self.wheels / "wrong", "cu130", "9.9.0", local_label=False)
+        self.index.publish(wrong.torch, *wrong.ecosystem, *wrong.ordinary)
+        self.publish("torchvision", "9.9.0", requires=["torch==9.9.0"])
+        for tag in tags:
+            self.publish("numpy", "99.0", tag=tag)
+
+    def publish(self, name: str, version: str = "1.0", *, tag: str = "", **wheel: Any) -> Path:
+        """Build a wheel and offer it, on the default index or on that of ``tag``."""
+        path = build_wheel(self.wheels / (tag or "default"), name, version, **wheel)
+        self.index.publish(path, tag=tag)
+        return path
+
+    def create(self, tag: str, *, torch: str = "", installer: str = "uv", python: str = "",
+               packages: Sequence[str] = (), find_links: Sequence[str] = (),
+               told: list[str] | None = None) -> Created:  # fmt: skip
+        """``jupyter overlay base create``, without the command's own process."""
+        return create_base(
+            BaseSpec(tag, torch, tuple(packages), tuple(find_links)),
+            data_dir=self.data_dir, python=python, installer=installer, template=self.index.template,
+            uv=self.uv, progress=_into(told), environ=self.env,
+        )  # fmt: skip
+
+    def environment(self, name: str, *packages: str, python: str = sys.executable) -> Path:
+        """An environment as somebody made it by hand, with these packages from the index of cpu."""
+        prefix = self.home / name
+        tool = self.uv
+        tool.run("venv", "--python", python, prefix).check("no environment")
+        if packages:
+            self.install(prefix, *packages)
+        return prefix
+
+    def install(self, prefix: Path, *packages: str, tag: str = "cpu") -> None:
+        """``uv pip install`` as its owner would, torch from the index of ``tag``."""
+        index = self.index.template.format(tag=tag)
+        self.uv.run("pip", "install", "--python", prefix / "bin/python", "--index", index, *packages).check(
+            "no"
+        )
+
+    def fetched(self, project: str, *, default: bool = False) -> list[str]:
+        """The wheels of a project that the index was asked for; on the default index alone, or on all."""
+        asked = [one.path for one in self.index.asked_for(project) if one.path.endswith(".whl")]
+        return [path for path in asked if path.startswith("/simple/") or not default]
+
+    def adopt(self, path: Path, tag: str | None = None) -> Created:
+        """``jupyter overlay base adopt``, without the command's own process."""
+        return adopt_base(path, data_dir=self.data_dir, tag=tag, progress=_into(None))
+
+    def begin(self, base: RegisteredBase, *extras: str, notebook: str = "",
+              exclude_newer: str = "", **settings: Any) -> store.Generation:  # fmt: skip
+        """An overlay as a launch leaves it to the builder: its skeleton, and the order to build."""
+        request = Request(extras=extras, exclude_newer=exclude_newer)
+        values = {"overlay_root": str(self.overlays.root), "index_template": self.index.template,
+                  "preference": "", "pins": "stack", "source_builds": "after-first-cell",
+                  "offline": False, **settings}  # fmt: skip
+        chosen = Settings(**values)
+        self.overlays.prepare()
+        generation = self.overlays.begin(self.overlays.notebook_dir(self.home / (notebook or self.notebook)))
+        write_skeleton(generation.path, base.manifest, base.skeleton_path, uv=uv_path())
+        order = store.order_of(request, base.manifest, chosen)
+        generation.write(store.ORDER, {
+            "order": order, "lock": None, "key": store.order_key(order), "notebook": notebook,
+            "base_directory": str(base.directory), "settings": chosen.as_dict(), "alternatives": [],
+        })  # fmt: skip
+        return generation
+
+    def build(self, generation: store.Generation, *words: str) -> Built:
+        """Run the builder on it, in a process of its own as ever."""
+        command = [sys.executable, "-m", "kernel_provisioner.builder", str(generation.path), *words]
+        done = subprocess.run(command, env=self.env, cwd=REPOSITORY, capture_output=True, text=True,
+                              timeout=BUILDS_WITHIN, check=False)  # fmt: skip
+        return Built(generation, done)
+
+    def overlay(self, base: RegisteredBase, *extras: str, **order: Any) -> Built:
+        """An overlay with ``extras``, built as far as it comes without a cell."""
+        return self.build(self.begin(base, *extras, **order))
+
+    def enter(self, built: Built) -> None:
+        """Do what the gate does once the user has run a cell: move the packages in."""
+        code = (
+            "import json, pathlib, sys; from kernel_provisioner.inkernel.gate import move_in; "
+            "overlay = pathlib.Path(sys.argv[1]); "
+            "move_in(overlay, json.loads((overlay / 'overlay.json').read_text()))"
+        )
+        command = [sys.executable, "-c", code, str(built.path)]
+        subprocess.run(command, env=self.env, cwd=REPOSITORY, check=True)
+
+    def command(self, *words: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
+        """``jupyter overlay`` with these words, in its own process."""
+        command = [sys.executable, "-m", "kernel_provisioner.cli.app", *words]
+        return subprocess.run(command, env={**self.env, **more}, cwd=REPOSITORY, capture_output=True,
+                              text=True, timeout=BUILDS_WITHIN, check=check)  # fmt: skip
+
+
+def _into(told: list[str] | None) -> Progress:
+    def hear(message: str, done: float = 0, total: int = 0, /) -> None:
+        if told is not None:
+            told.append(message)
+
+    return hear
+
+
+class Built:
+    """What a builder left behind."""
+
+    def __init__(self, generation: store.Generation, done: subprocess.CompletedProcess[str]) -> None:
+        self.generation, self.done = generation, done
+        self.path = generation.path
+
+    @property
+    def ready(self) -> bool:
+        """Whether the overlay was published."""
+        return self.generation.state() is store.State.READY
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What ``overlay.json`` says; fails with the builder's reason where there is none."""
+        assert self.ready, f"{self.failure}\n{self.done.stdout}{self.done.stderr}"
+        return self.generation.read(store.OVERLAY)
+
+    @property
+    def installed(self) -> dict[str, str]:
+        """Name → version of what was added."""
+        return {entry["name"]: entry["version"] for entry in self.content["installed"]}
+
+    @property
+    def failure(self) -> dict[str, str]:
+        """``what``, ``why`` and ``fix`` of a failed build; empty where none was told."""
+        if not (self.path / store.FAILED).exists():
+            return {}
+        return dict(self.generation.read(store.FAILED)["failure"])
+
+    @property
+    def told(self) -> str:
+        """All that a waiting cell would be shown of a failure."""
+        return "\n".join(self.failure.get(key, "") for key in ("what", "why", "fix"))
+
+    @property
+    def phases(self) -> list[str]:
+        """The phases that the progress went through, repetitions left out."""
+        lines = (self.path / store.PROGRESS).read_text().splitlines()
+        phases = [json.loads(line)["phase"] for line in lines]
+        return [phase for at, phase in enumerate(phases) if at == 0 or phases[at - 1] != phase]
+
+    @property
+    def staged(self) -> list[str]:
+        """The top-level entries that wait to be moved in."""
+        return sorted(path.name for path in self.path.glob("staging/lib*/python*/site-packages/*"))
+
+    def python(self, code: str, *options: str) -> str:
+        """What ``code`` prints in the overlay."""
+        done = subprocess.run([self.generation.python, *options, "-c", code], env={"PATH": "/usr/bin:/bin"},
+                              cwd="/", capture_output=True, text=True, check=False)  # fmt: skip
+        return done.stdout.strip() + done.stderr

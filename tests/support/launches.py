@@ -1,0 +1,71 @@
+"""What a launch comes to, for many notebooks in one process: ``python -m tests.support.launches``.
+
+Standard input is a JSON list of notebook paths; standard output a list of what became of each.
+It is a process of its own, so that nothing of the test's environment counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kernel_provisioner.inkernel.info import VARIABLE
+from kernel_provisioner.notebook.find import FoundNotebook
+from kernel_provisioner.overlay.store import FAILED, Generation, State
+from kernel_provisioner.prepare import prepare
+from kernel_provisioner.settings import load_settings
+
+from .waiting import wait_for
+
+REPOSITORY = Path(__file__).parents[2]
+ENDS_WITHIN = 300.0
+
+
+def launches(notebooks: Sequence[Path], env: Mapping[str, str], pinned: str = "") -> list[dict[str, Any]]:
+    """What became of each notebook: what its kernel is told (``failure``, ``notices``, ``overlay``),
+    and how the build ended: ``state``, in ``build`` its failure. No kernel is started. ``pinned`` is
+    the tag of the kernel that was picked.
+    """  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, pinned],
+        input=json.dumps([os.fspath(path) for path in notebooks]),
+        env=dict(env),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=ENDS_WITHIN,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return list(json.loads(done.stdout))
+
+
+def _launch(path: Path) -> dict[str, Any]:
+    launch = prepare(
+        FoundNotebook(path, how="test"),
+        pinned=sys.argv[1],
+        settings=load_settings(),
+        environ=os.environ,
+        kernel_id="k",
+    )
+    for lock in launch.held:
+        lock.release()
+    told = json.loads(launch.env[VARIABLE])
+    state = ""
+    build: dict[str, str] = {}
+    if told["overlay"]:
+        generation = Generation(Path(told["overlay"]))
+        wait_for(lambda: generation.state() is not State.BUILDING, "the builder's end", within=60)
+        state = generation.state().value
+        build = generation.read(FAILED)["failure"] if state == State.FAILED.value else {}
+    return {**told, "state": state, "build": build}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps([_launch(Path(name)) for name in json.load(sys.stdin)]))

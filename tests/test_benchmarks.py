@@ -1,0 +1,59 @@
+"""The benchmarks run and print what they promise; how long things take is for them to say, not for tests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TorchBase
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.mark.torch
+@pytest.mark.network
+@pytest.mark.slow
+def test_the_launch_benchmark_prints_its_table_and_keeps_every_time(
+    torch_base_home: TorchBase, tmp_path: Path
+) -> None:
+    """Two rounds with a small extra: a header, three rows, the aims, the raw numbers; nothing left behind."""
+    raw = tmp_path / "raw.json"
+    done = _run(torch_base_home, tmp_path, "--rounds", "2", "--extra", "einops", "--json", str(raw))
+    assert done.returncode == 0, done.stderr
+    for label in ("machine", "base", "packages", "bare ipykernel in the base", "ready overlay"):
+        assert f"\n{label}" in f"\n{done.stdout}"
+    assert "1 in an overlay: einops" in done.stdout
+    assert "ready overlay, kernel_info: " in done.stdout
+    assert "brand-new overlay, first_cell: " in done.stdout
+    kept = json.loads(raw.read_text(encoding="utf-8"))
+    assert kept["environment"]["extras"] == "einops"
+    assert len(kept["seconds"]) == 2
+    for times in kept["seconds"]:
+        assert set(times) == {"bare ipykernel in the base", "ready overlay", "brand-new overlay"}
+        for one in times.values():
+            assert 0 < one["pre_launch"] < one["kernel_info"] < one["first_cell"]
+    assert not list((tmp_path / "cache").glob("torch-overlays-bench-*"))
+
+
+@pytest.mark.torch
+def test_a_base_that_does_not_exist_is_named(torch_base_home: TorchBase, tmp_path: Path) -> None:
+    """A wrong --base ends at once, with status 2 and what there is."""
+    done = _run(torch_base_home, tmp_path, "--base", "cu999")
+    assert done.returncode == 2
+    assert "cu999" in done.stderr
+    assert "jupyter overlay base list" in done.stderr
+
+
+def _run(base: TorchBase, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, REPOSITORY / "benchmarks/launch.py", *words],
+        env=base.environment(home),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

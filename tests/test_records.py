@@ -1,0 +1,125 @@
+"""Installed files against RECORD: what uv installs without a look, and what a full disk leaves."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from kernel_provisioner import records
+from tests.support.wheels import Record, build_wheel
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site directory with one sound distribution."""
+    return _unpacked(tmp_path)
+
+
+def test_a_sound_distribution_has_no_faults(site: Path) -> None:
+    """Bytecode that Python added later, and RECORD's own row without a hash, do not matter."""
+    cache = site / "tiny/__pycache__"
+    cache.mkdir()
+    (cache / "__init__.cpython-311.pyc").write_bytes(b"later")
+    (dist_info,) = records.dist_infos(site)
+    assert dist_info.name == "tiny-1.0.dist-info"
+    assert records.check(dist_info) == []
+
+
+def test_an_altered_file_is_found_by_size_and_by_hash(site: Path) -> None:
+    """Longer is noticed without reading; as long but different is noticed by its digest."""
+    module = site / "tiny/__init__.py"
+    text = module.read_text()
+    for changed in (text + "#", text.replace("1.0", "6.6")):
+        module.write_text(changed)
+        assert _faults(site) == ["tiny/__init__.py is altered (tiny-1.0)"]
+    module.write_text(text)
+    assert _faults(site) == []
+
+
+def test_a_missing_file_is_named(site: Path) -> None:
+    """As after a kill half-way through an install."""
+    (site / "tiny/__init__.py").unlink()
+    assert _faults(site) == ["tiny/__init__.py is missing (tiny-1.0)"]
+
+
+def test_missing_metadata_is_a_fault_too(site: Path) -> None:
+    """Whatever RECORD gives a hash of has to be there."""
+    (site / "tiny-1.0.dist-info/METADATA").unlink()
+    assert _faults(site) == ["tiny-1.0.dist-info/METADATA is missing (tiny-1.0)"]
+
+
+def test_a_folder_in_the_place_of_a_file_is_a_fault(site: Path) -> None:
+    """An odd disk, told like any other."""
+    (site / "tiny/__init__.py").unlink()
+    (site / "tiny/__init__.py").mkdir()
+    (fault,) = _faults(site)
+    assert fault.startswith("tiny")
+
+
+def test_a_missing_record_is_a_fault(site: Path) -> None:
+    """Nothing could be checked, which is not the same as sound."""
+    (site / "tiny-1.0.dist-info/RECORD").unlink()
+    (fault,) = _faults(site)
+    assert "RECORD is unreadable" in fault
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'a,"sha256=x', b"a\x00b,sha256=x,1\n"])
+def test_an_unreadable_record_is_a_fault_and_no_traceback(site: Path, content: bytes) -> None:
+    """Bytes that are no text, a quote that never ends, a NUL in a name."""
+    (site / "tiny-1.0.dist-info/RECORD").write_bytes(content)
+    assert _faults(site)
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha1", "shake_256", "nonsense"])
+def test_a_hash_that_is_not_to_be_trusted_is_a_fault(site: Path, algorithm: str) -> None:
+    """The specification forbids md5 and sha1; an unknown name proves nothing."""
+    (site / "tiny-1.0.dist-info/RECORD").write_text(f"tiny/__init__.py,{algorithm}=abc,\n")
+    (fault,) = _faults(site)
+    assert algorithm in fault
+
+
+@pytest.mark.parametrize("record", ["wrong-hash", "names-a-missing-file"])
+def test_a_wheel_whose_record_lies_is_found_out(tmp_path: Path, record: Record) -> None:
+    """uv installs these."""
+    assert _faults(_unpacked(tmp_path, record=record))
+
+
+def test_files_outside_the_site_directory_are_checked_as_well(tmp_path: Path) -> None:
+    """Scripts and data lie beside it; RECORD names them with dots."""
+    site = _unpacked(tmp_path)
+    script = site.parent / "bin/tiny"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
+    with (site / "tiny-1.0.dist-info/RECORD").open("a") as record:
+        record.write("../bin/tiny,,10\n")
+    assert _faults(site) == []
+    script.write_text("#!/bin/sh\nrm -rf /\n")
+    assert _faults(site) == ["../bin/tiny is altered (tiny-1.0)"]
+
+
+def test_names_with_commas_and_quotes_are_read_as_csv(tmp_path: Path) -> None:
+    """A file name may hold anything."""
+    site = _unpacked(tmp_path)
+    (site / 'odd, "name".txt').write_text("x")
+    with (site / "tiny-1.0.dist-info/RECORD").open("a") as record:
+        record.write('"odd, ""name"".txt",,1\n')
+    assert _faults(site) == []
+
+
+def test_a_directory_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
+    """As a base that was removed under us."""
+    assert records.dist_infos(tmp_path / "nowhere") == []
+
+
+def _unpacked(directory: Path, *, record: Record = "right") -> Path:
+    wheel = build_wheel(directory / "wheels", "tiny", record=record)
+    site = directory / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    return site
+
+
+def _faults(site: Path) -> list[str]:
+    return [str(fault) for dist_info in records.dist_infos(site) for fault in records.check(dist_info)]

@@ -1,0 +1,170 @@
+"""Settings: configuration files, a server's own, then the environment; never the notebook."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traitlets import TraitError
+from traitlets.config import Config
+
+from kernel_provisioner.accelerators import DEFAULT_INDEX_TEMPLATE
+from kernel_provisioner.settings import Settings, TorchOverlay
+from tests.support.bases import REPOSITORY
+from tests.support.environ import clean_environment
+
+
+def _settings(environ: Mapping[str, str] | None = None, **traits: Any) -> Settings:
+    return TorchOverlay(config=Config(TorchOverlay=traits)).settings(environ or {})
+
+
+def _python(code: str, env: dict[str, str]) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+
+
+def _loaded(home: Path, config: str = "", **environ: str) -> dict[str, object]:
+    """What a process in a clean environment loads; ``config`` is a server's own, as Python."""
+    code = (
+        "import json, os; from traitlets.config import Config\n"
+        "from kernel_provisioner.settings import load_settings\n"
+        f"c = Config()\n{config}\nprint(json.dumps(load_settings(os.environ, c).as_dict()))"
+    )
+    env = clean_environment(home, index=None, inherited=None, **environ)
+    done = _python(code, env)
+    loaded: dict[str, object] = json.loads(done)
+    return loaded
+
+
+def test_without_any_setting_there_are_sensible_values() -> None:
+    """PyTorch's own index, the user's cache, builds after the first cell."""
+    settings = _settings()
+    assert settings.index_template == DEFAULT_INDEX_TEMPLATE
+    assert settings.overlay_root.endswith("torch-overlays")
+    assert (settings.preference, settings.pins, settings.source_builds, settings.offline) == (
+        "", "stack", "after-first-cell", False,
+    )  # fmt: skip
+
+
+def test_the_environment_comes_last() -> None:
+    """For one shell or one container."""
+    environ = {"TORCH_OVERLAY_ROOT": "/a", "TORCH_OVERLAY_INDEX": "https://m/{tag}",
+               "TORCH_OVERLAY_ACCELERATOR": "cu126", "UV_OFFLINE": "1"}  # fmt: skip
+    traits = {"overlay_root": "/b", "index_template": "https://n/{tag}", "preference": "cpu"}
+    assert _settings(environ, **traits) == Settings(
+        "/a", "https://m/{tag}", "cu126", "stack", "after-first-cell", offline=True
+    )
+    assert _settings({}, **traits).overlay_root == "/b"
+
+
+@pytest.mark.parametrize(
+    ("said", "offline"), [("1", True), ("true", True), ("TRUE", True), ("0", False), ("", False)]
+)
+def test_uvs_own_word_for_offline_counts(said: str, offline: bool) -> None:
+    """A machine that says it is offline to uv is offline for us."""
+    assert _settings({"UV_OFFLINE": said}).offline is offline
+
+
+@pytest.mark.parametrize(
+    ("trait", "value"), [("pins", "some"), ("source_builds", "always"), ("offline", "maybe")]
+)
+def test_a_value_that_does_not_exist_is_refused(trait: str, value: str) -> None:
+    """By name, with what there is."""
+    with pytest.raises(TraitError, match=trait):
+        _settings({}, **{trait: value})
+
+
+def test_files_of_the_user_are_read_in_both_forms(tmp_path: Path) -> None:
+    """``jupyter execute`` and papermill hand no configuration on, so the files are read here."""
+    home = tmp_path / "home"
+    folder = home / "jupyter-config"
+    folder.mkdir(parents=True)
+    (folder / "jupyter_overlay_config.json").write_text(
+        '{"TorchOverlay": {"pins": "all", "preference": "cpu"}}'
+    )
+    (folder / "jupyter_overlay_config.py").write_text("c.TorchOverlay.preference = 'cu126'\n")
+    loaded = _loaded(home)
+    assert (loaded["pins"], loaded["preference"]) == ("all", "cu126")
+
+
+def test_a_servers_own_configuration_is_on_top_of_the_files(tmp_path: Path) -> None:
+    """And the environment on top of both."""
+    home = tmp_path / "home"
+    folder = home / "jupyter-config"
+    folder.mkdir(parents=True)
+    (folder / "jupyter_overlay_config.py").write_text("c.TorchOverlay.preference = 'cpu'\n")
+    server = "c.TorchOverlay.preference = 'cu124'"
+    assert _loaded(home)["preference"] == "cpu"
+    assert _loaded(home, server)["preference"] == "cu124"
+    assert _loaded(home, server, TORCH_OVERLAY_ACCELERATOR="rocm6.4")["preference"] == "rocm6.4"
+
+
+def test_a_changed_file_counts_without_a_new_process(tmp_path: Path) -> None:
+    """A server lives for weeks; its next launch reads what the admin wrote today."""
+    home = tmp_path / "home"
+    config = home / "jupyter-config/jupyter_overlay_config.py"
+    code = f"""if True:
+        import os, pathlib
+        from kernel_provisioner.settings import load_settings
+        path = pathlib.Path({str(config)!r})
+        for number, tag in enumerate(("cpu", "cu124", None)):
+            path.write_text(f"c.TorchOverlay.preference = {{tag!r}}\\n") if tag else path.unlink()
+            if tag: os.utime(path, (number, number))
+            print(load_settings(os.environ).preference or "none")
+        """
+    env = clean_environment(home, index=None, inherited=None)
+    done = _python(code, env)
+    assert done.split() == ["cpu", "cu124", "none"]
+
+
+def test_settings_pass_to_another_process_as_json() -> None:
+    """The launch hands them to the builder."""
+    settings = _settings({"TORCH_OVERLAY_ROOT": "/größe"})
+    assert Settings(**json.loads(json.dumps(settings.as_dict()))) == settings
+
+
+def test_one_servers_configuration_does_not_stay_for_the_next(tmp_path: Path) -> None:
+    """What was read from files is kept in the process, what was merged into it is not."""
+    home = tmp_path / "home"
+    folder = home / "jupyter-config"
+    folder.mkdir(parents=True)
+    (folder / "jupyter_overlay_config.py").write_text("c.TorchOverlay.pins = 'all'\n")
+    first = "c.TorchOverlay.preference = 'cu124'\nload_settings(os.environ, c)\nc = Config()"
+    assert _loaded(home, first)["preference"] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("py", "c.TorchOverlay.pins = (\n", "SyntaxError"),
+        ("py", "raise RuntimeError('odd')\n", "RuntimeError: odd"),
+        ("json", "{", "JSONDecodeError"),
+        ("py", "c.TorchOverlay.pins = 'none'\n", "pins"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told_in_the_cell(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    """It may hold the owner's policy, so nothing goes on without it; and nothing raises in a server."""
+    home = tmp_path / "home"
+    folder = home / "jupyter-config"
+    folder.mkdir(parents=True)
+    (folder / f"jupyter_overlay_config.{name}").write_text(content)
+    code = """if True:
+        import os
+        from kernel_provisioner.notebook.find import FoundNotebook
+        from kernel_provisioner.prepare import prepare
+        from kernel_provisioner.settings import load_settings
+        launch = prepare(FoundNotebook(), pinned="", settings=load_settings, environ=os.environ, kernel_id="")
+        print(launch.failure)
+        """
+    env = clean_environment(home, index=None, inherited=None)
+    done = _python(code, env)
+    assert said in done
+    assert "jupyter_overlay_config" in done
+    assert "fix: " in done
