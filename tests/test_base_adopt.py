@@ -113,7 +113,7 @@ def test_a_torch_that_does_not_say_its_tag_needs_one_named(shop: Workshop) -> No
 
 def test_a_system_python_is_looked_at_as_it_stands(shop: Workshop) -> None:
     """What lies in Debian's ``dist-packages`` counts, and serves overlays too; nothing there is touched."""
-    (system,) = [python for python in find_pythons_of_the_system() if python] or [None]
+    system = _system_python()
     need(system, "/usr/bin/python3 from 3.10 on, with packages in dist-packages (apt install python3-yaml)")
     assert system is not None
     with pytest.raises(BaseNotFound, match="/usr is no base"):
@@ -131,7 +131,7 @@ def test_a_system_python_is_looked_at_as_it_stands(shop: Workshop) -> None:
     built = shop.overlay(base, "torchvision")
     shop.enter(built)
     said = built.python(f"import {module}, torch, torchvision; print({module}.__file__)", "-B")
-    assert said.startswith(tuple(theirs)), (said, holder)
+    assert said.startswith(tuple(theirs)), said
     assert is_current(base)
 
 
@@ -309,14 +309,14 @@ def _as_another_user(directory: Path) -> Iterator[None]:
         directory.chmod(0o755)
 
 
-def find_pythons_of_the_system() -> list[Path]:
+def _system_python() -> Path | None:
     """The system's Python, where it is new enough and has packages of its distribution."""
     code = "import sys; print(sys.version_info >= (3, 10) and any('dist-packages' in p for p in sys.path))"
     system = Path("/usr/bin/python3")
     if not system.exists():
-        return []
+        return None
     done = subprocess.run([system, "-I", "-c", code], capture_output=True, text=True, check=False)
-    return [system] if done.stdout == "True\n" else []
+    return system if done.stdout == "True\n" else None
 
 
 def _lies_in(places: list[str], module: str) -> bool:

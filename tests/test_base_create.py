@@ -136,7 +136,7 @@ def test_torch_is_chosen_by_version_or_specifier(shop: Workshop, asked: str, got
     ],
 )
 def test_of_what_pip_knows_the_labelled_build_is_looked_at_first(asked: str, order: list[str]) -> None:
-    """Then the unlabelled ones, newest first; a build labelled for another tag never, a preview when asked."""
+    """Then the unlabelled ones, newest first; a build labelled for another tag never, previews when asked."""
     versions = [
         "2.4.0",
         "2.4.0+cu124",

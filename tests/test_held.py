@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kernel_provisioner.base.registry import RegisteredBase, read_register
+from kernel_provisioner.inkernel.packages import packages
 from kernel_provisioner.overlay.environment import kernel_environment
 from kernel_provisioner.overlay.skeleton import write_skeleton
 from kernel_provisioner.uv import uv_path
@@ -115,6 +116,9 @@ def test_an_install_that_can_be_held_works(overlay: Overlay, line: str) -> None:
     done = overlay.run(line)
     assert done.returncode == 0, done.stdout
     assert_held(overlay)
+    assert "torch" not in [package.name for package in packages(overlay.path)], (
+        "a receipt is nobody's package"
+    )
     wanted = line.rsplit(maxsplit=1)[-1]
     assert overlay.run(f"python -c 'import {wanted}; print({wanted}.__file__)'").returncode == 0
 

@@ -405,7 +405,7 @@ requires-python = ">=3.10"
 [[package]]
 name = "{name}"
 version = "{version}"
-source = {{ registry = "https://pypi.org/simple" }}
+source = {{ registry = "https://index.example/simple" }}
 sdist = {{ url = "https://example.org/x.tar.gz", hash = "sha256:00", size = 1 }}
 """
 

@@ -229,8 +229,8 @@ def test_strays_are_told_from_what_lies_where_it_belongs() -> None:
         {"name": "triton", "version": "3.2.0", "index": "https://mirror/whl/cu124"},
         {"name": "torchaudio", "version": "2.6.0+cu124", "index": "https://elsewhere/simple"},
         {"name": "xformers", "version": "0.0.29", "index": "file:///srv/wheels"},
-        {"name": "numpy", "version": "2.1", "index": "https://pypi.org/simple"},
-        {"name": "torchao", "version": "0.9.0", "index": "https://pypi.org/simple"},
+        {"name": "numpy", "version": "2.1", "index": "https://index.example/simple"},
+        {"name": "torchao", "version": "0.9.0", "index": "https://index.example/simple"},
         {"name": "torchcodec", "version": "0.2", "index": "https://mirror/whl/cu124-evil"},
         {"name": "torchtune", "version": "0.5"},
     ]

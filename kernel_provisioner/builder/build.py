@@ -41,7 +41,9 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
         except InstallFailed as error:
             if not uv.may_pass(error):  # the next try looks for something else
                 root.lock_path(order.key).unlink(missing_ok=True)
-            raise naming_files(error, order.exact) if order.exact else error from error
+            if order.exact:
+                raise naming_files(error, order.exact) from error
+            raise
     _publish(order, solution, installed, time.monotonic() - started)
     count = f"{len(installed)} package{'s' * (len(installed) != 1)}"
     progress.say("ready", f"{count} added", total=len(installed))

@@ -140,9 +140,8 @@ def naming_files(error: InstallFailed, lock: Lock) -> InstallFailed:
         for name, digest in package.files:
             why = why.replace(digest, f"{digest} ({name})")
     if why == error.why:
-        return error
-    what = "a file is not the one that the notebook's lock names"
-    return InstallFailed(what, why=why, fix=_DISTRUST)
+        return InstallFailed(error.what, why=why, fix=error.fix)
+    return InstallFailed("a file is not the one that the notebook's lock names", why=why, fix=_DISTRUST)
 
 
 def file_name(file: Mapping[str, Any]) -> str:

@@ -25,7 +25,8 @@ def packages(overlay: Path) -> list[Package]:
     built = {entry["name"] for entry in _state(overlay).get("installed", ())}
     found = []
     for info in overlay.glob("lib/python*/site-packages/*.dist-info"):
-        if _text(info / "INSTALLER").strip() == RECEIPT:
+        # A receipt that uv or pip installed anew bears their name, and in WHEEL still ours.
+        if _text(info / "INSTALLER").strip() == RECEIPT or f"Generator: {RECEIPT}\n" in _text(info / "WHEEL"):
             continue
         name, _, version = info.name.removesuffix(".dist-info").partition("-")
         name = canonical(name)

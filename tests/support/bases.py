@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,15 @@ class Workshop:
         command = [sys.executable, "-c", code, str(built.path)]
         subprocess.run(command, env=self.env, cwd=REPOSITORY, check=True)
 
+    def pip(self, built: Built, *words: str) -> str:
+        """``uv pip`` as its user calls it in a cell: what it says on both streams."""
+        constraints = (built.path / "constraints.txt").as_uri()
+        env = {**self.env, "VIRTUAL_ENV": str(built.path), "UV_CONSTRAINT": constraints}
+        command = [self.uv.path, "pip", *words, "--color", "never"]
+        done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
     def command(self, *words: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         """``jupyter overlay`` with these words, in its own process."""
         command = [sys.executable, "-m", "kernel_provisioner.cli.app", *words]
@@ -163,6 +173,36 @@ def _into(told: list[str] | None) -> Progress:
             told.append(message)
 
     return hear
+
+
+class Bench(Workshop):
+    """A workshop for a whole module: every tag in stock, wrong builds as a temptation, bases on demand."""
+
+    tags = ("cpu", "cu118", "cu121", "cu124", "cu126", "rocm6.2", "xpu")
+
+    def __init__(self, home: Path, index: LocalIndex) -> None:
+        super().__init__(home, index)
+        self.stock(*self.tags)
+        self.tempt(*self.tags)
+        self._bases: dict[str, RegisteredBase] = {}
+
+    def base(self, tag: str = "cpu") -> RegisteredBase:
+        """The base of ``tag``, made when it is first asked for."""
+        if tag not in self._bases:
+            self._bases[tag] = self.create(tag).base
+        return self._bases[tag]
+
+    @contextlib.contextmanager
+    def visit(self, notebook: str) -> Iterator[Bench]:
+        """This bench for one test: what the test changes of environment and index is put back."""
+        env, overlays, self.notebook = dict(self.env), self.overlays, notebook
+        self.index.asked.clear()
+        try:
+            yield self
+        finally:
+            self.env, self.overlays = env, overlays
+            self.index.behave()
+            self.index.credentials = None
 
 
 class Built:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pip._internal.models.index import PyPI
+
 from .index import LocalIndex
 
 _DROPPED = (
@@ -69,7 +71,7 @@ def default_index(environ: Mapping[str, str] = os.environ) -> str:
             return environ[variable]
     command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "https://pypi.org/simple"
+    return done.stdout.strip() or PyPI.simple_url
 
 
 def _users_cache(source: Mapping[str, str], variable: str, name: str) -> str:

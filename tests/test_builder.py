@@ -1,0 +1,372 @@
+"""The builder: what a package may not do, whose code runs when, locks, and how a build ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kernel_provisioner.overlay import store
+from tests.support.bases import REPOSITORY, Bench, Built
+from tests.support.index import serve_index
+from tests.support.tree import tree_hash
+from tests.support.waiting import wait_for
+from tests.support.wheels import build_sdist, flip_a_bit
+
+
+@pytest.fixture(scope="module")
+def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """The module's workshop."""
+    with serve_index() as index:
+        yield Bench(tmp_path_factory.mktemp("bench"), index)
+
+
+@pytest.fixture
+def bench(workbench: Bench, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """The workshop as it was at first; each test has a notebook of its own name."""
+    with workbench.visit(f"{request.node.name}.ipynb") as bench:
+        yield bench
+
+
+@pytest.mark.parametrize(
+    "path", ["torch/extra.py", "torch.py", "ipykernel.py", "ipykernel/kernelbase.py", "comm/__init__.py",
+             "numpy.cpython-311-x86_64-linux-gnu.so"]
+)  # fmt: skip
+def test_a_package_that_would_hide_a_module_of_the_base_is_refused(bench: Bench, path: str) -> None:
+    """It would run in place of the base's own, in this notebook at least."""
+    name = "hostile-" + re.sub(r"\W", "-", path)
+    bench.publish(name, files={path: b"x = 1\n"})
+    built = bench.overlay(bench.base(), name)
+    assert not built.ready
+    assert "would hide" in built.failure["what"]
+    assert Path(path).parts[0] in built.failure["what"]
+
+
+def test_who_replaces_one_package_may_not_hide_another(bench: Bench) -> None:
+    """A numpy of its own that also brings a torch."""
+    bench.publish("numpy", "1.25", files={"numpy/__init__.py": "", "torch/__init__.py": ""})
+    built = bench.overlay(bench.base(), "numpy==1.25")
+    assert not built.ready
+    assert "would hide torch" in built.failure["what"]
+
+
+def test_a_replaced_package_brings_its_own_module_whatever_that_is_called(bench: Bench) -> None:
+    """As PyYAML brings ``yaml``."""
+    for version in ("1.0", "2.0"):
+        bench.publish("py-odd", version, files={"odd/__init__.py": f"__version__ = {version!r}\n"})
+    base = bench.create("cpu", packages=["py-odd==1.0"]).base
+    built = bench.overlay(base, "py-odd>=2")
+    assert built.content["replaced"] == {"py-odd": ["1.0", "2.0"]}
+    bench.enter(built)
+    assert built.python("import odd; print(odd.__version__)") == "2.0"
+
+
+def test_a_file_that_would_hide_a_shared_namespace_is_taken_out(bench: Bench) -> None:
+    """``nvidia/__init__.py`` would hide all of the base's CUDA libraries; the rest of the package stays."""
+    files = {"nvidia/__init__.py": "", "nvidia/dali/__init__.py": "here = True\n"}
+    bench.publish("nvidia-dali-cuda120", files=files)
+    built = bench.overlay(bench.base("cu124"), "nvidia-dali-cuda120")
+    assert built.ready, built.told
+    bench.enter(built)
+    record = next(built.path.glob("lib/python*/site-packages/nvidia_dali*/RECORD")).read_text()
+    assert "nvidia/__init__.py" not in record
+    assert "nvidia/dali/__init__.py" in record
+    code = "import nvidia, nvidia.dali; print(len(list(nvidia.__path__)), nvidia.dali.here)"
+    assert built.python(code) == "2 True"
+    cached = next(Path(bench.env["UV_CACHE_DIR"]).rglob("nvidia_dali*.dist-info/RECORD"))
+    assert "nvidia/__init__.py" in cached.read_text(), "uv's cache is left as it is"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["{}.data/data/pyvenv.cfg", "{}.data/data/overlay.json", "{}.data/data/constraints.txt",
+     "{}.data/data/entered", "{}.data/scripts/python", "{}.data/scripts/python3", "zzz_torch_base.pth"],
+)  # fmt: skip
+def test_a_package_may_not_replace_what_the_overlay_itself_stands_on(bench: Bench, path: str) -> None:
+    """Files of a wheel can land anywhere below the prefix."""
+    name = "sly-" + re.sub(r"\W", "-", path).strip("-").lower()
+    inside = path.format(f"{name.replace('-', '_')}-1.0")
+    bench.publish(name, files={f"{name.replace('-', '_')}.py": "", inside: "#!python\n"})
+    built = bench.overlay(bench.base(), name)
+    assert not built.ready
+    assert Path(path).name in built.told
+
+
+def test_a_wheel_whose_record_lies_is_rejected(bench: Bench) -> None:
+    """uv installs a file whose hash is not the one in RECORD; our own check does not let it pass."""
+    bench.publish("liar", record="wrong-hash")
+    built = bench.overlay(bench.base(), "liar")
+    assert not built.ready
+    assert "is damaged" in built.failure["what"]
+    assert "RECORD" in built.failure["why"]
+
+
+def test_a_damaged_wheel_is_rejected_and_the_next_try_succeeds(bench: Bench) -> None:
+    """Nothing is published, nothing of it is used again."""
+    wheel = bench.publish("fragile")
+    good = wheel.read_bytes()
+    flip_a_bit(wheel)
+    assert not bench.overlay(bench.base(), "fragile").ready
+    wheel.write_bytes(good)
+    assert bench.overlay(bench.base(), "fragile").installed == {"fragile": "1.0"}
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_a_source_distribution_waits_for_the_users_first_cell(
+    bench: Bench, tmp_path: Path, static: bool
+) -> None:
+    """Not even its metadata are built before; then the builder, started again, builds and publishes."""
+    mark = tmp_path / "mark"
+    name = f"only-source-{static}".lower()
+    sdist = build_sdist(tmp_path, name, mark=mark, requires=["torchvision"], static_metadata=static)
+    bench.index.publish(sdist)
+    built = bench.overlay(bench.base(), name)
+    assert (built.done.returncode, built.ready, built.failure) == (0, False, {})
+    assert built.phases[-1] == "needs-cell"
+    assert not mark.exists()
+    again = bench.build(built.generation, "--cell-ran")
+    assert again.installed == {name: "1.0", "torchvision": "0.21.0+cpu"}
+    assert "build_wheel" in mark.read_text()
+    bench.enter(again)
+    assert again.python(f"import {name.replace('-', '_')}") == ""
+
+
+def test_an_old_wheel_does_not_stand_in_for_a_newer_source_distribution(bench: Bench, tmp_path: Path) -> None:
+    """Nobody expects a version of years ago: the newest is waited for, unless the policy forbids builds."""
+    mark = tmp_path / "mark"
+    bench.publish("moved-on", "1.0")
+    bench.index.publish(build_sdist(tmp_path, "moved-on", "2.0", mark=mark, static_metadata=True))
+    waiting = bench.overlay(bench.base(), "moved-on")
+    assert waiting.phases[-1] == "needs-cell"
+    never = bench.overlay(bench.base(), "moved-on", source_builds="never")
+    assert never.installed == {"moved-on": "1.0"}
+    assert not mark.exists()
+    assert bench.build(waiting.generation, "--cell-ran").installed == {"moved-on": "2.0"}
+
+
+def test_an_old_wheel_does_not_stand_in_where_a_dependency_has_none(bench: Bench, tmp_path: Path) -> None:
+    """The newest has a wheel but needs a package that has none: no reason to go back to an old version.
+
+    hydra-core 1.3 needs antlr4-python3-runtime, a source distribution; 0.11 of years ago did not.
+    """
+    mark = tmp_path / "mark"
+    bench.publish("needs-little", "0.11")
+    bench.publish("needs-little", "1.3", requires=["old-school"])
+    bench.index.publish(build_sdist(tmp_path, "old-school", mark=mark, static_metadata=True))
+    waiting = bench.overlay(bench.base(), "needs-little")
+    assert waiting.phases[-1] == "needs-cell"
+    assert not mark.exists()
+    built = bench.build(waiting.generation, "--cell-ran")
+    assert built.installed == {"needs-little": "1.3", "old-school": "1.0"}
+
+
+def test_an_old_version_that_the_base_asks_for_waits_for_nobody(bench: Bench) -> None:
+    """The newest wants another torch than the base's: the older one that fits is built at once."""
+    bench.publish("keeps-up", "1.0")
+    bench.publish("keeps-up", "2.0", requires=["torch>=9000"])
+    assert bench.overlay(bench.base(), "keeps-up").installed == {"keeps-up": "1.0"}
+
+
+def test_where_source_builds_are_forbidden_the_reason_is_told(bench: Bench, tmp_path: Path) -> None:
+    """Also once a cell has run: the policy is the owner's."""
+    mark = tmp_path / "mark"
+    bench.index.publish(build_sdist(tmp_path, "forbidden", mark=mark, static_metadata=True))
+    built = bench.overlay(bench.base(), "forbidden", source_builds="never")
+    assert not built.ready
+    assert "forbidden" in built.told
+    assert "wheel" in built.told
+    assert not bench.build(built.generation, "--cell-ran").ready
+    assert not mark.exists()
+
+
+def test_a_source_build_sees_the_bases_torch_and_fetches_no_other(bench: Bench, tmp_path: Path) -> None:
+    """What a package needs at build time is held by the same pins."""
+    mark = tmp_path / "mark"
+    sdist = build_sdist(
+        tmp_path, "builds-on-torch", mark=mark, build_requires=["torch"], static_metadata=True
+    )
+    bench.index.publish(sdist)
+    waiting = bench.overlay(bench.base(), "builds-on-torch")
+    built = bench.build(waiting.generation, "--cell-ran")
+    assert built.installed == {"builds-on-torch": "1.0"}
+    assert not bench.fetched("torch", default=True), "neither 9.9.0 nor any other"
+
+
+def test_no_pth_file_of_an_extra_runs_before_it_is_entered(bench: Bench, tmp_path: Path) -> None:
+    """Not in the builder, not when the overlay's interpreter starts; the gate honours it."""
+    mark = tmp_path / "mark"
+    pth = f"import pathlib; pathlib.Path({str(mark)!r}).touch()\n"
+    bench.publish("startup", files={"startup.py": "", "startup.pth": pth})
+    built = bench.overlay(bench.base(), "startup")
+    assert built.ready
+    assert "startup.pth" in built.staged
+    assert built.python("import sys; print(sys.version_info[0])") == "3"
+    assert "ModuleNotFoundError" in built.python("import startup")
+    assert not mark.exists()
+    bench.enter(built)
+    assert built.python("import startup; print('there')") == "there"
+    assert mark.exists()
+
+
+def test_the_same_request_in_another_notebook_asks_no_index(bench: Bench) -> None:
+    """Names, versions and hashes are known, the wheels are in uv's cache."""
+    bench.publish("common", requires=["torchvision"])
+    first = bench.overlay(bench.base(), "common")
+    bench.index.asked.clear()
+    second = bench.overlay(bench.base(), "common", notebook="other.ipynb")
+    assert second.installed == first.installed
+    assert bench.index.asked == []
+    assert "plan" not in second.phases
+
+
+def test_with_an_empty_cache_the_known_versions_are_fetched_again(bench: Bench) -> None:
+    """The lock holds, although there is something newer by now; and the hash is checked."""
+    wheel = bench.publish("steady", "1.0")
+    bench.overlay(bench.base(), "steady")
+    bench.publish("steady", "2.0")
+    bench.uv.run("cache", "clean").check("cache clean")
+    again = bench.overlay(bench.base(), "steady", notebook="other.ipynb")
+    assert again.installed == {"steady": "1.0"}
+    bench.uv.run("cache", "clean").check("cache clean")
+    bench.publish("steady", "1.0", files={"steady.py": "another file of the same version"})
+    replaced = bench.overlay(bench.base(), "steady", notebook="third.ipynb")
+    assert not replaced.ready
+    assert "ash mismatch" in replaced.told
+    assert wheel.exists()
+
+
+def test_another_base_has_a_lock_of_its_own(bench: Bench) -> None:
+    """What fits one torch need not fit another."""
+    cpu = bench.overlay(bench.base("cpu"), "torchvision")
+    cuda = bench.overlay(bench.base("cu124"), "torchvision")
+    assert (cpu.installed, cuda.installed) == ({"torchvision": "0.21.0+cpu"}, {"torchvision": "0.21.0+cu124"})
+
+
+@pytest.mark.parametrize("content", ["", "lock-version = ", 'lock-version = "1.0"\npackages = []\n', "\0"])
+def test_a_damaged_lock_is_set_aside(bench: Bench, content: str) -> None:
+    """The order is solved anew."""
+    bench.publish("locked-before")
+    first = bench.overlay(bench.base(), "locked-before")
+    order = first.generation.read(store.ORDER)["order"]
+    bench.overlays.lock_path(store.order_key(order)).write_text(content)
+    assert bench.overlay(bench.base(), "locked-before", notebook="other.ipynb").installed == first.installed
+
+
+def test_offline_a_known_lock_still_works_and_an_unknown_one_is_told(bench: Bench) -> None:
+    """``offline`` uses uv's cache alone; what is not there is said, with the way out."""
+    bench.publish("at-home")
+    bench.publish("far-away")
+    bench.overlay(bench.base(), "at-home")
+    bench.index.asked.clear()
+    assert bench.overlay(bench.base(), "at-home", offline=True, notebook="other.ipynb").ready
+    built = bench.overlay(bench.base(), "far-away", offline=True)
+    assert not built.ready
+    assert built.failure["error"] == "InstallFailed"
+    assert "go online once" in built.failure["fix"]
+    assert bench.index.asked == []
+
+
+def test_offline_a_wrong_build_from_a_cache_is_never_taken(bench: Bench) -> None:
+    """The default index's torchaudio is in the cache, PyTorch's was never looked up."""
+    bench.publish("torchaudio", "1.0")
+    bench.publish("torchaudio", "2.6.0+cpu", tag="cpu", requires=["torch==2.6.0"])
+    venv = bench.environment("elsewhere")
+    bench.uv.run("pip", "install", "--python", venv / "bin/python", "torchaudio==1.0").check("fill the cache")
+    built = bench.overlay(bench.base(), "torchaudio", offline=True)
+    assert not built.ready
+    assert "go online" in built.told
+
+
+def test_exclude_newer_reaches_the_resolver(bench: Bench) -> None:
+    """A moment before every upload: nothing is new enough to have been there."""
+    bench.publish("recent")
+    built = bench.overlay(bench.base(), "recent", exclude_newer="2001-01-01T00:00:00Z")
+    assert not built.ready
+    assert "recent" in built.told
+    assert "2001-01-01" in built.told
+
+
+def test_exclude_newer_leaves_pytorchs_index_to_the_base(bench: Bench) -> None:
+    """That index names no dates, and a cut-off must not make torchvision impossible."""
+    built = bench.overlay(bench.base(), "torchvision", exclude_newer="2001-01-01T00:00:00Z")
+    assert built.installed == {"torchvision": "0.21.0+cpu"}
+
+
+def test_a_second_builder_of_one_overlay_steps_back(bench: Bench) -> None:
+    """One builds; the other ends at once and leaves everything to the first."""
+    bench.publish("slow-one")
+    bench.index.misbehave("/simple/slow-one/", "wait")
+    generation = bench.begin(bench.base(), "slow-one")
+    command = [sys.executable, "-m", "kernel_provisioner.builder", str(generation.path)]
+    with subprocess.Popen(command, env=bench.env, cwd=REPOSITORY) as first:
+        wait_for(lambda: bench.index.asked_for("slow-one"), "the first builder is at it")
+        assert generation.state() is store.State.BUILDING
+        second = bench.build(generation)
+        assert (second.done.returncode, second.ready) == (0, False)
+        bench.index.behave()
+        assert first.wait(60) == 0
+    assert Built(generation, second.done).installed == {"slow-one": "1.0"}
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGKILL])
+def test_a_builder_that_is_ended_leaves_no_overlay(bench: Bench, signal_: signal.Signals) -> None:
+    """Not ready, and no uv that writes on; a new generation then succeeds."""
+    name = f"cut-off-{signal_.name.lower()}"
+    bench.publish(name)
+    bench.index.misbehave(f"/simple/{name.replace('-', '_')}-1.0-py3-none-any.whl", "wait")
+    generation = bench.begin(bench.base(), name)
+    command = [sys.executable, "-m", "kernel_provisioner.builder", str(generation.path)]
+    with subprocess.Popen(command, env=bench.env, cwd=REPOSITORY) as builder:
+        wait_for(lambda: bench.fetched(name), "the wheel is being fetched")
+        builder.send_signal(signal_)
+        builder.wait(30)
+    assert generation.state() is not store.State.READY
+    bench.index.behave()
+    if signal_ is signal.SIGTERM:
+        assert generation.state() is store.State.ABANDONED
+        wait_for(lambda: not _named_in_processes(str(generation.path)), "uv has ended as well")
+    assert bench.overlay(bench.base(), name).ready
+
+
+def test_a_ready_overlay_is_not_built_again(bench: Bench) -> None:
+    """Whoever starts the builder once more changes nothing."""
+    built = bench.overlay(bench.base(), "torchvision")
+    before = tree_hash(built.path / "staging")
+    assert bench.build(built.generation).done.returncode == 0
+    assert tree_hash(built.path / "staging") == before
+
+
+@pytest.mark.parametrize(
+    "name", ["with blank", "it's", 'a "quoted" one', "größe-日本", "a$HOME;b", "x" * 120]
+)
+def test_overlays_lie_anywhere(bench: Bench, tmp_path: Path, name: str) -> None:
+    """Blanks, quotes, other alphabets, shells' own characters, paths longer than a shebang may be."""
+    code = "def say():\n    import sys\n    print('hello from', sys.prefix)\n"
+    scripts = {"console_scripts": {"speak": "speaks:say"}}
+    bench.publish("speaks", entry_points=scripts, files={"speaks.py": code})
+    bench.overlays = store.Store(tmp_path / name)
+    built = bench.overlay(bench.base(), "speaks", "torchvision", overlay_root=str(tmp_path / name))
+    assert built.ready, built.told + built.done.stderr
+    bench.enter(built)
+    for script, says in (("speak", f"hello from {built.path}"), ("torchrun", "2.6.0+cpu")):
+        command = [built.path / "bin" / script]
+        done = subprocess.run(command, env={"PATH": os.defpath}, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == says, done.stderr
+    assert built.python("import torch, torchvision, speaks; print(torch.__version__)") == "2.6.0+cpu"
+    assert "compatible" in bench.pip(built, "check")
+
+
+def _named_in_processes(text: str) -> bool:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if text in " ".join(process.cmdline()):
+                return True
+    return False
