@@ -125,9 +125,7 @@ def test_a_system_python_is_looked_at_as_it_stands(shop: Workshop) -> None:
     theirs = [place for place in base.manifest.site_dirs if place.endswith("dist-packages")]
     assert theirs
     assert base.manifest.site_dirs[0].startswith(str(venv)), "the environment's own packages come first"
-    module, holder = next(
-        (name, dist) for name, dist in base.manifest.modules.items() if _lies_in(theirs, name)
-    )
+    module = next(name for name in base.manifest.modules if _lies_in(theirs, name))
     built = shop.overlay(base, "torchvision")
     shop.enter(built)
     said = built.python(f"import {module}, torch, torchvision; print({module}.__file__)", "-B")

@@ -61,7 +61,7 @@ class CreateApp(PlacedApp):
         if self.installer not in ("auto", "uv", "pip"):
             raise BaseNotFound(f"--installer {self.installer!r} is none", fix="write auto, uv or pip")
         settings = self.settings()
-        spec = BaseSpec(tag, self.torch, tuple(self.packages), tuple(map(os.path.abspath, self.find_links)))
+        spec = BaseSpec(tag, self.torch, tuple(self.packages), tuple(map(_place, self.find_links)))
         with progress_on(self.console) as progress:
             created = create_base(
                 spec,
@@ -281,3 +281,8 @@ def _tell(app: OverlayApp, created: Created) -> None:
             f'Pick "torch-{manifest.tag} (shared)" in JupyterLab.',
         ],
     )
+
+
+def _place(find_links: str) -> str:
+    """A directory as an absolute path, for uv and pip work elsewhere; a page's address as it is."""
+    return find_links if "://" in find_links else str(Path(find_links).absolute())
