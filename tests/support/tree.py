@@ -18,7 +18,9 @@ def tree_hash(root: Path) -> str:
         for name in sorted([*names, *files]):
             path = Path(folder, name)
             info = path.lstat()
-            digest.update(f"{path.relative_to(root)}\0{info.st_mode}\0{info.st_size}\0{info.st_mtime_ns}\0".encode())
+            digest.update(
+                f"{path.relative_to(root)}\0{info.st_mode}\0{info.st_size}\0{info.st_mtime_ns}\0".encode()
+            )
             if path.is_symlink():
                 digest.update(os.fsencode(path.readlink()))
             elif path.is_file() and info.st_size < 1_000_000:
