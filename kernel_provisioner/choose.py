@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from .accelerators import FAMILIES, family_of
 from .base import registry
 from .base.adopt import is_current, refresh_adopted
 from .base.registry import RegisteredBase
+from .errors import InvalidRequest
 from .hardware import cached_detect
 from .overlay import store
 from .request import Request
@@ -32,13 +34,26 @@ def choose(request: Request, *, pinned: str, settings: Settings, root: store.Sto
     """The best base that is not known to be unable to hold the extras.
 
     An adopted base that has changed is looked at again, and all chosen anew. Raises NoBaseFits,
-    or BaseNotFound where an adopted environment is no base any more.
+    BaseNotFound where an adopted environment is no base any more, or InvalidRequest where this
+    machine's preference is no tag.
     """
+    _check_preference(settings.preference)
     choice = _of_register(request, pinned, settings, root)
     if is_current(choice.base):
         return choice
     refresh_adopted(choice.base)
     return _of_register(request, pinned, settings, root)
+
+
+def _check_preference(preference: str) -> None:
+    """A misspelt preference must not be passed over: the machine's owner relies on it."""
+    if preference and preference not in FAMILIES and family_of(preference) is None:
+        raise InvalidRequest(
+            f"this machine's preference, {preference!r}, is no accelerator",
+            field="preference",
+            why="it comes from TorchOverlay.preference or TORCH_OVERLAY_ACCELERATOR, not from the notebook",
+            fix="set it to a tag such as cu126, to a family such as cuda, or to nothing",
+        )
 
 
 def _of_register(request: Request, pinned: str, settings: Settings, root: store.Store) -> Choice:

@@ -66,9 +66,8 @@ def prepare(
     try:
         known = settings if isinstance(settings, Settings) else settings()
         return _prepare(found, pinned=pinned, settings=known, environ=environ, kernel_id=kernel_id)
-    except (OverlayError, OSError) as error:
-        told = error if isinstance(error, OverlayError) else _disk_error(error)
-        return _explaining_kernel(told, found, environ)
+    except Exception as error:  # the edge: a launch that raises is a kernel that hangs
+        return _explaining_kernel(_told(error), found, environ)
 
 
 def _prepare(
@@ -295,9 +294,18 @@ def _explaining_kernel(error: OverlayError, found: FoundNotebook, environ: Mappi
     return Launch([sys.executable, str(_MAIN)], {**environ, VARIABLE: info.dumps()}, [], failure=error)
 
 
-def _disk_error(error: OSError) -> OverlayError:
+def _told(error: Exception) -> OverlayError:
+    """Any error as one that can be told in a cell."""
+    if isinstance(error, OverlayError):
+        return error
+    if isinstance(error, OSError):
+        return BuildFailed(
+            f"the overlay could not be prepared: {error.strerror or error}",
+            why=str(error),
+            fix="make room and permission at that path, or set TORCH_OVERLAY_ROOT to another directory",
+        )
     return BuildFailed(
-        f"the overlay could not be prepared: {error.strerror or error}",
-        why=str(error),
-        fix="make room and permission at that path, or set TORCH_OVERLAY_ROOT to another directory",
+        "the overlay could not be prepared",
+        why=f"{type(error).__name__}: {error}",
+        fix="this is a fault of kernel-provisioner; jupyter overlay doctor  looks at what it rests on",
     )

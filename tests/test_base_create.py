@@ -186,6 +186,18 @@ def test_of_a_directory_that_holds_several_builds_the_tags_own_is_taken(
     assert created.base.manifest.installer == installer
 
 
+def test_find_links_may_be_a_page(shop: Workshop) -> None:
+    """Or a directory, as it is typed, relative to where the user stands."""
+    shop.stock("cpu")
+    page = f"{shop.index.address}/whl/cpu/torch/"
+    shop.env["TORCH_OVERLAY_INDEX"] = f"{shop.index.address}/empty/{{tag}}"
+    done = shop.command("base", "create", "cpu", "--installer", "uv", "--find-links", page)
+    assert "Ready: cpu-torch2.6.0" in done.stdout
+    folder = os.path.relpath(shop.wheels / "cpu", REPOSITORY)  # where the command is run
+    again = shop.command("base", "create", "cpu", "--installer", "uv", "--find-links", folder)
+    assert "Already there: cpu-torch2.6.0" in again.stdout
+
+
 def test_where_pytorchs_index_is_down_pip_is_asked_and_both_are_told(shop: Workshop) -> None:
     """``auto`` names the failure of the one and the source of the other."""
     shop.stock("cpu")

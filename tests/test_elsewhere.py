@@ -62,3 +62,11 @@ def test_a_torch_specifier_chooses_the_base_at_once(workshop: Workshop) -> None:
     )
     (only,) = launches([notebook], workshop.env)
     assert "torch2.15.0" in only["base"]["id"]
+
+
+def test_a_misspelt_preference_is_not_passed_over(workshop: Workshop) -> None:
+    """The machine's owner hears of it in the first cell, with what to write."""
+    notebook = write_notebook(workshop.home / "any.ipynb")
+    (told,) = launches([notebook], {**workshop.env, "TORCH_OVERLAY_ACCELERATOR": "gpu"})
+    assert "'gpu'" in told["failure"]["what"]
+    assert "cu126" in told["failure"]["fix"]
