@@ -15,6 +15,7 @@ import pytest
 from kernel_provisioner.base.adopt import is_current, refresh_adopted
 from kernel_provisioner.base.registry import RegisteredBase, read_register
 from kernel_provisioner.errors import BaseNotFound, CorruptState
+from kernel_provisioner.overlay.environment import kernel_environment
 from tests.support.bases import REPOSITORY, Workshop
 from tests.support.environ import clean_environment
 from tests.support.index import LocalIndex
@@ -73,6 +74,17 @@ def test_an_overlay_on_an_adopted_base_sees_it_and_leaves_it_alone(shop: Worksho
     said = built.python("import torch, torchvision; print(torch.__file__, torchvision.__version__)", "-B")
     assert said == f"{base.manifest.site_dirs[0]}/torch/__init__.py 0.20.0+cpu"
     assert tree_hash(venv) == before
+
+
+def test_bytecode_goes_beside_the_register_and_not_into_the_environment(shop: Workshop, venv: Path) -> None:
+    """Whoever runs a kernel on an environment of his own finds it as it was, down to the last file."""
+    base = shop.adopt(venv).base
+    generation = shop.begin(base)
+    env = kernel_environment(shop.env, generation.path, base.manifest, base.receipts)
+    before = tree_hash(venv)
+    subprocess.run([generation.python, "-c", "import torch"], env=env, check=True)
+    assert tree_hash(venv) == before
+    assert list(base.directory.glob("bytecode/**/torch/__init__.*.pyc"))
 
 
 def test_what_is_no_environment_is_told(shop: Workshop) -> None:

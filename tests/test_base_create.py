@@ -392,9 +392,11 @@ def test_the_result_is_read_only_and_compiled(shop: Workshop) -> None:
         assert list(path.parent.glob(f"__pycache__/{path.stem}.*.pyc")), path
 
 
-@pytest.mark.parametrize("moment", ["plan", "install"])
-def test_interrupted_by_ctrl_c_nothing_half_made_stays(shop: Workshop, moment: str) -> None:
-    """SIGINT while an index keeps uv waiting: a sentence, exit status 130, an empty register, no uv left."""
+@pytest.mark.parametrize(
+    ("moment", "how"), [("plan", signal.SIGINT), ("install", signal.SIGINT), ("install", signal.SIGTERM)]
+)
+def test_interrupted_nothing_half_made_stays(shop: Workshop, moment: str, how: signal.Signals) -> None:
+    """While an index keeps uv waiting: a sentence, exit status 130, an empty register, no uv left."""
     shop.stock("cpu")
     where = "/whl/cpu/torch/" if moment == "plan" else "/whl/cpu/torch-2.6.0+cpu-py3-none-any.whl"
     shop.index.misbehave(where, "hang")
@@ -404,7 +406,7 @@ def test_interrupted_by_ctrl_c_nothing_half_made_stays(shop: Workshop, moment: s
         wait_for(lambda: shop.index.asked_for("torch"), "uv asks for torch")
     else:
         wait_for(lambda: [one for one in shop.index.asked if one.path.endswith(".whl")], "uv fetches torch")
-    child.send_signal(signal.SIGINT)
+    child.send_signal(how)
     _, stderr = child.communicate(timeout=30)
     assert child.returncode == 130, stderr
     assert "nothing half-made was left behind" in stderr

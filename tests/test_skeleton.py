@@ -83,6 +83,18 @@ def test_the_bases_packages_are_importable_and_come_after_the_overlays_own(
     assert _run(overlay, "import nvidia; print(len(list(nvidia.__path__)))") == "1"
 
 
+def test_a_start_file_does_what_the_import_line_does(overlay: Path, base: RegisteredBase) -> None:
+    """Python 3.15 calls what the file names, and 3.18 no longer runs import lines (PEP 829)."""
+    (start,) = overlay.glob("lib/python*/site-packages/*.start")
+    assert start.with_suffix(".pth").exists(), "of the same name: it switches the import line off"
+    code = (
+        "import pkgutil, site; site.PREFIXES.clear(); "
+        f"pkgutil.resolve_name({start.read_text().strip()!r})(); print(site.PREFIXES)"
+    )
+    done = subprocess.run([overlay / "bin/python", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([base.manifest.prefix])
+
+
 def test_every_distribution_of_the_base_has_a_receipt(overlay: Path, base: RegisteredBase) -> None:
     """With the metadata that a resolver reads, and a RECORD that names nothing but the receipt."""
     receipts = {

@@ -6,6 +6,7 @@ import difflib
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,6 +86,8 @@ class OverlayApp(PlainHelp, JupyterApp):
         self.exit(self._run())
 
     def _run(self) -> int:
+        # What ends a service, or a job that ran out of time, leaves things as clean as Ctrl-C does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             refuse_windows()
             return self.run() or 0

@@ -44,6 +44,10 @@ def kernel_environment(
     if base.tag in TAGS and base.installer != "pip":
         env["UV_TORCH_BACKEND"] = base.tag
     env["TORCH_EXTENSIONS_DIR"] = str(overlay / "torch_extensions")
+    if base.adopted and any(os.access(place, os.W_OK) for place in base.site_dirs):
+        # Python would write bytecode into an environment that is to be left as it stands. It goes
+        # where the base is registered, so that what is compiled once serves every overlay.
+        env["PYTHONPYCACHEPREFIX"] = str(receipts.parent / "bytecode")
     return env
 
 

@@ -20,6 +20,18 @@ from ..manifest import BaseManifest
 PREFIX_MARK = "@overlay@"
 BASE_PATHS = "zzz_torch_base"  # sorts last, so that packages of the overlay come first
 CONSTRAINTS = "constraints.txt"
+# Import lines in .pth files end with Python 3.18; a .start file takes their place from 3.15 on, and
+# switches them off: https://peps.python.org/pep-0829/
+_HOOK = "_torch_base_site"
+_HOOK_MODULE = '''"""Lets site.getsitepackages() list the base, which some packages search for libraries."""
+
+import site
+
+
+def extend():
+    if {prefix!r} not in site.PREFIXES:
+        site.PREFIXES.append({prefix!r})
+'''
 _LONGEST_SHEBANG = 127  # bytes; what Linux and macOS are sure to read of a first line
 
 # `%uv` runs `python -m uv`. The base holds no uv (50 MB), the server's own serves.
@@ -57,9 +69,10 @@ def write_skeleton(prefix: Path, base: BaseManifest, skeleton_file: Path, *, uv:
         _write(target, text.replace(PREFIX_MARK, shebang, 1) if mode & 0o100 else text, mode)
     for path, goal in skeleton["links"]:
         (prefix / path).symlink_to(goal)
-    lines = list(base.site_dirs)
-    hook = f"import site; p = {base.prefix!r}; p in site.PREFIXES or site.PREFIXES.append(p)"
-    _write(site / f"{BASE_PATHS}.pth", "\n".join([*lines, hook]) + "\n")
+    hook = f"import {_HOOK}; {_HOOK}.extend()"
+    _write(site / f"{BASE_PATHS}.pth", "\n".join([*base.site_dirs, hook]) + "\n")
+    _write(site / f"{BASE_PATHS}.start", f"{_HOOK}:extend\n")
+    _write(site / f"{_HOOK}.py", _HOOK_MODULE.format(prefix=base.prefix))
     _write(prefix / CONSTRAINTS, "\n".join(base.constraints) + "\n")
     _lend_uv(prefix, site, uv)
 
