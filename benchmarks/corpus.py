@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from corpus_table import as_json, document, line
+from corpus_table import Row, as_json, document, line
 from jupyter_client.manager import AsyncKernelManager
 
 from kernel_provisioner.base import registry
@@ -66,25 +66,6 @@ class Package:
     def name(self) -> str:
         """The distribution's canonical name."""
         return named_in(self.requirement)
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """What became of a package.
-
-    ``result`` is ``works``, ``refused`` (by the builder, which installed nothing) or ``fails``;
-    ``why`` is in the builder's own words, or says what is wrong. ``added`` counts distributions, the package
-    included; ``seconds`` are the builder's.
-    """
-
-    package: str
-    result: str
-    why: str = ""
-    version: str = ""
-    added: int = 0
-    seconds: float = 0.0
-    from_source: bool = False
-    disk: Usage = dataclasses.field(default_factory=Usage)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

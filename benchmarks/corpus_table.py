@@ -5,15 +5,32 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from report import environment
 
 from kernel_provisioner.inkernel.disk import Usage, human
 from kernel_provisioner.manifest import BaseManifest
 
-if TYPE_CHECKING:
-    from corpus import Row
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What became of a package.
+
+    ``result`` is ``works``, ``refused`` (by the builder, which installed nothing) or ``fails``;
+    ``why`` is in the builder's own words, or says what is wrong. ``added`` counts distributions, the package
+    included; ``seconds`` are the builder's.
+    """
+
+    package: str
+    result: str
+    why: str = ""
+    version: str = ""
+    added: int = 0
+    seconds: float = 0.0
+    from_source: bool = False
+    disk: Usage = dataclasses.field(default_factory=Usage)
+
 
 _HEAD = (
     "package",
