@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.bases import Workshop
+from tests.support.bases import REPOSITORY, Workshop
+from tests.support.environ import clean_environment
 from tests.support.index import LocalIndex
 from tests.support.launches import launches
 from tests.support.notebooks import write_notebook
+from tests.support.torch_wheels import build_torch
+from tests.support.wheels import build_wheel
 
 pytestmark = pytest.mark.slow
 
@@ -70,3 +77,32 @@ def test_a_misspelt_preference_is_not_passed_over(workshop: Workshop) -> None:
     (told,) = launches([notebook], {**workshop.env, "TORCH_OVERLAY_ACCELERATOR": "gpu"})
     assert "'gpu'" in told["failure"]["what"]
     assert "cu126" in told["failure"]["fix"]
+
+
+@pytest.mark.network
+def test_a_run_without_a_browser_moves_by_itself(tmp_path: Path, front_index: LocalIndex) -> None:
+    """``jupyter overlay run`` restarts as a person would, and says where it runs in the end."""
+    for torch in ("2.15.0", "2.13.0"):
+        front_index.publish_torch("cpu", build_torch(tmp_path / torch, "cpu", torch))
+    front_index.publish(build_wheel(tmp_path, "needs-new-torch", requires=["torch>=2.14"]))
+    env = clean_environment(
+        tmp_path,
+        TORCH_OVERLAY_INDEX=front_index.template,
+        UV_DEFAULT_INDEX=front_index.default,
+        TORCH_OVERLAY_ROOT=str(tmp_path / "overlays"),
+    )
+
+    def typed(*words: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "kernel_provisioner.cli.app", *words, "--json"]
+        done = subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return dict(json.loads(done.stdout))
+
+    for torch in ("2.15.0", "2.13.0"):
+        typed("base", "create", "cpu", "--installer", "uv", "--torch", torch)
+    notebook = write_notebook(
+        tmp_path / "new.ipynb", "import needs_new_torch, torch", torch_env={"extras": ["needs-new-torch"]}
+    )
+    ran = typed("run", str(notebook))
+    assert ran["status"] == "ok"
+    assert "torch2.15.0" in ran["base"]

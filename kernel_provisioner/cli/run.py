@@ -53,13 +53,19 @@ class RunApp(OverlayApp):
 
         from .execute import execute, load_notebook
 
-        nb = load_notebook(ahead.path)
         with progress_on(Console(stderr=True, highlight=False, soft_wrap=True)) as progress:
-            for line in _introduction(ahead):
-                progress.note(line)
-            outcome = execute(nb, ahead.path, ahead.kernel.name, progress, self.config)
-            if outcome.refusal:
-                raise outcome.refusal
+            while True:
+                for line in _introduction(ahead):
+                    progress.note(line)
+                nb = load_notebook(ahead.path)
+                outcome = execute(nb, ahead.path, ahead.kernel.name, progress, self.config)
+                if not outcome.refusal:
+                    break
+                before = ahead.outlook.base.manifest.id
+                ahead = prospect(name, self.kernel, self.settings())
+                if ahead.outlook.base.manifest.id == before:
+                    raise outcome.refusal
+                # The builder found another base that holds the extras: what a person would restart for.
             if target:
                 _write(target, nb)
                 progress.note(f"wrote {target}")
