@@ -11,12 +11,12 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from typing import TYPE_CHECKING
 
 from .errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 FAMILIES = ("cpu", "cuda", "rocm", "xpu")
 """What builds differ in. ``cuda`` and ``rocm`` are also words that a notebook may ask for."""
@@ -206,6 +206,8 @@ def architectures(torch_version: str, tag: str, *, machine: str = "x86_64") -> t
     In torch's words: ``sm_90`` runs on compute capability 9.0, ``compute_90`` is PTX, ``gfx942``
     an AMD GPU. None: not known, for example a build that was never published.
     """
+    from packaging.version import InvalidVersion, Version
+
     if family_of(tag) == "rocm":
         return tuple(_ROCM_BUILDS[tag].split()) if tag in _ROCM_BUILDS else None
     try:
@@ -243,6 +245,9 @@ def tag_of_build(
     one metadata serves several wheels, and its CUDA lines then hold for only some. None: an
     accelerator build whose version these do not tell.
     """
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
     labelled = _tag_of_label(version_local)
     if labelled is not None:
         return labelled

@@ -25,7 +25,8 @@ from .notebook.find import FoundNotebook
 from .notebook.read import read_notebook, torch_env_of
 from .overlay import store
 from .overlay.environment import kernel_environment
-from .overlay.skeleton import write_skeleton
+from .overlay.skeleton import write_interpreter, write_receipts
+from .pausepoint import pause
 from .request import Request, parse_request
 from .settings import Settings
 
@@ -212,6 +213,7 @@ def _claim(
     order = store.order_of(request, base.manifest, settings)
     with _launch_lock(directory):
         if (generation := root.fitting(directory, order)) is not None:
+            pause("found")
             return _Claim(generation, _hold(generation))
         left_behind = _installed_by_hand(root, directory, request)
         generation = root.begin(directory)
@@ -219,7 +221,7 @@ def _claim(
         try:
             if found.path:
                 store.claim(directory, found.path)
-            write_skeleton(generation.path, base.manifest, base.skeleton_path, uv=uv.uv_path())
+            write_interpreter(generation.path, base.manifest)
             generation.write(
                 store.ORDER,
                 {
@@ -232,6 +234,7 @@ def _claim(
                 },
             )
             if request.empty:
+                write_receipts(generation.path, base.manifest, base.skeleton_path, uv=uv.uv_path())
                 generation.publish_empty(base.manifest.id)
             else:
                 _start_builder(generation)

@@ -27,7 +27,7 @@ _INHERITED = frozenset({
     "no_proxy", "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS", "LD_LIBRARY_PATH",
     "DYLD_LIBRARY_PATH", "SDKROOT", "CUDA_HOME", "CUDA_PATH", "ROCM_HOME", "ROCM_PATH",
 })  # fmt: skip
-_INHERITED_PREFIXES = ("LC_", "XDG_", "UV_", "PIP_")
+_INHERITED_PREFIXES = ("LC_", "XDG_", "UV_", "PIP_", "TORCH_OVERLAY_PAUSE")
 # Settings that bind a package manager to an environment other than the one we name.
 _NOT_INHERITED = frozenset({
     "UV_PYTHON", "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_SYSTEM_PYTHON", "UV_BREAK_SYSTEM_PACKAGES",

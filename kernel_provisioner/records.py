@@ -8,12 +8,15 @@ The format: https://packaging.python.org/en/latest/specifications/recording-inst
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _CHUNK = 1 << 20
 _ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})  # the specification forbids weaker ones
@@ -48,15 +51,59 @@ def rows(dist_info: Path) -> Iterator[tuple[str, str, str]]:
                 yield path, hashed, size
 
 
-def check(dist_info: Path) -> list[Fault]:
-    """All faults of one distribution; compiled bytecode and rows without a hash are not looked at."""
+class Seen:
+    """Files that were read and found right, remembered in ``path``; without one, none are.
+
+    An overlay's files are hard links to uv's cache, so the next overlay with the same packages has
+    the same inodes. What still has its inode, time and size need not be read again: that is most of
+    the work of a check.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._marks: dict[str, list[Any]] = {}
+        self._new = False
+        if path is not None:
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                self._marks = dict(json.loads(path.read_bytes()))
+
+    def knows(self, row: str, hashed: str, info: os.stat_result) -> bool:
+        """Whether a file of a RECORD's row is one that was right."""
+        return self._marks.get(row) == self._mark(hashed, info)
+
+    def add(self, row: str, hashed: str, info: os.stat_result) -> None:
+        """Remember a file that is right, if others may come that are the same file."""
+        if info.st_nlink > 1:
+            self._marks[row] = self._mark(hashed, info)
+            self._new = True
+
+    def save(self) -> None:
+        """Write down what was added; a disk that says no costs time, nothing else."""
+        if self._new and self._path is not None:
+            temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+            with contextlib.suppress(OSError):
+                temporary.write_text(json.dumps(self._marks), encoding="utf-8")
+                temporary.replace(self._path)
+
+    @staticmethod
+    def _mark(hashed: str, info: os.stat_result) -> list[Any]:
+        return [info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size, hashed]
+
+
+def check(dist_info: Path, seen: Seen | None = None) -> list[Fault]:
+    """All faults of one distribution; compiled bytecode and rows without a hash are not looked at.
+
+    The content of files that ``seen`` knows is taken for right.
+    """
     name = dist_info.name.removesuffix(".dist-info")
+    site = os.fspath(dist_info.parent)
+    known = seen or Seen()
     faults = []
     try:
         for path, hashed, size in rows(dist_info):
             if path.endswith(".pyc") or (not hashed and path.startswith(dist_info.name)):
                 continue
-            kind = _fault(dist_info.parent / path, hashed, size)
+            kind = _fault(f"{site}/{path}", path, hashed, size, known)
             if kind:
                 faults.append(Fault(name, path, kind))
     except (OSError, ValueError, csv.Error) as error:  # not text, or a name with a NUL in it
@@ -64,19 +111,22 @@ def check(dist_info: Path) -> list[Fault]:
     return faults
 
 
-def _fault(path: Path, hashed: str, size: str) -> str:
+def _fault(file: str, row: str, hashed: str, size: str, seen: Seen) -> str:
     try:
-        info = path.stat()
-        if size.isdigit() and info.st_size != int(size):
-            return "altered"
-        algorithm, _, wanted = hashed.partition("=")
-        if not wanted:
-            return ""
-        if algorithm not in _ALGORITHMS:
-            return f"hashed with {algorithm}, which proves nothing"
-        return "" if _digest(path, algorithm) == wanted else "altered"
+        info = os.stat(file)  # noqa: PTH116 - thousands of them
     except FileNotFoundError:
         return "missing"
+    if size.isdigit() and info.st_size != int(size):
+        return "altered"
+    algorithm, _, wanted = hashed.partition("=")
+    if not wanted or seen.knows(row, hashed, info):
+        return ""
+    if algorithm not in _ALGORITHMS:
+        return f"hashed with {algorithm}, which proves nothing"
+    if _digest(Path(file), algorithm) != wanted:
+        return "altered"
+    seen.add(row, hashed, info)
+    return ""
 
 
 def _digest(path: Path, algorithm: str) -> str:

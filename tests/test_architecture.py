@@ -17,6 +17,7 @@ TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 FLOORS = (
     "inkernel",
     "errors",
+    "pausepoint",
     "manifest",
     "accelerators",
     "records",

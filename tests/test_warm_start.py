@@ -21,7 +21,10 @@ from tests.support.wheels import build_wheel
 pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 TINY = {"accelerator": "cpu", "extras": ["tiny-extra"]}
-QUIET = ("--ServerApp.jpserver_extensions=jupyterlab=False",)  # JupyterLab asks npm for its prefix, some time
+QUIET = (  # both ask npm for its prefix, some time after the server has started
+    "--ServerApp.jpserver_extensions=jupyterlab=False",
+    "--ServerApp.jpserver_extensions=jupyter_lsp=False",
+)
 SLOW = {
     "torch",
     "numpy",

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from .. import locks
+from .. import locks, uv
 from ..errors import LockTimeout, ResolutionFailed
 from ..overlay import store
-from .add import add
+from ..overlay.skeleton import write_receipts
+from ..pausepoint import pause
 from .build import build, failure_of
-from .elsewhere import look_elsewhere
 from .order import Order
 from .progress import Progress
 
@@ -40,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _add(generation: store.Generation, requirements: list[str]) -> int:
     """Add, and print the outcome as one line of JSON."""
+    from .add import add
+
     try:
         with locks.exclusive(generation.path / store.BUILDER_LOCK, timeout=600):
             outcome: dict[str, object] = {"changed": add(Order.read(generation), requirements)}
@@ -75,9 +77,14 @@ def _build(generation: store.Generation, options: argparse.Namespace) -> int:
 
 def _build_or_look_elsewhere(generation: store.Generation, progress: Progress, *, cell_ran: bool) -> None:
     order, root = Order.read(generation), store.Store(generation.path.parent.parent)
+    pause("begun")
+    # Not by the launch: the kernel, which is starting now, needs none of it.
+    write_receipts(generation.path, order.manifest, order.base.skeleton_path, uv=uv.uv_path())
     try:
         build(order, root, progress, cell_ran=cell_ran)
     except ResolutionFailed as error:
+        from .elsewhere import look_elsewhere
+
         builds = cell_ran and order.source_builds != "never"
         raise look_elsewhere(order, root, progress, error, builds=builds) from error
 

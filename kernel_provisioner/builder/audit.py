@@ -12,7 +12,6 @@ from ..errors import ResolutionFailed
 from ..manifest import BaseManifest
 from ..overlay import store
 from ..overlay.skeleton import BASE_PATHS
-from ..router import foreign
 from ..uv import Change
 
 _ACCELERATOR_PREFIXES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
@@ -46,6 +45,8 @@ def audit_plan(changes: Sequence[Change], base: BaseManifest, *, pins: str) -> l
 
 def audit_origin(packages: Iterable[Mapping[str, Any]], tag: str, upstream: str) -> None:
     """Raise ResolutionFailed where a PyTorch package would come from another index than its own."""
+    from ..router import foreign
+
     for stray in foreign(packages, tag, upstream):
         raise ResolutionFailed(
             f"{stray['name']} would come from {stray.get('index') or 'elsewhere'}, not from {upstream}",

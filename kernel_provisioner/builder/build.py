@@ -11,18 +11,20 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import uv
+from .. import records, uv
 from ..errors import BuildFailed, InstallFailed, OverlayError
 from ..overlay import store
 from ..overlay.skeleton import CONSTRAINTS, remove_tree
-from .exact import naming_files
+from ..pausepoint import pause
 from .order import Order
 from .progress import Progress
 from .solve import Solution, Solver
 from .staging import Installed, verify
-from .whole import Distribution, distributions, needs, upset
+
+if TYPE_CHECKING:
+    from .whole import Distribution
 
 
 def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool) -> bool:
@@ -36,22 +38,33 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
         solution = Solver(order, root, progress, Path(name), builds=builds).solve()
         if solution is None:
             return False
+        pause("planned")
         try:
-            installed = install(order, solution, progress, builds=builds)
+            seen = records.Seen(root.lock_path(order.key).with_suffix(".seen.json"))
+            installed = install(order, solution, progress, builds=builds, seen=seen)
+            seen.save()
         except InstallFailed as error:
             if not uv.may_pass(error):  # the next try looks for something else
                 root.lock_path(order.key).unlink(missing_ok=True)
             if order.exact:
+                from .exact import naming_files
+
                 raise naming_files(error, order.exact) from error
             raise
+    pause("verified")
     _publish(order, solution, installed, time.monotonic() - started)
     count = f"{len(installed)} package{'s' * (len(installed) != 1)}"
     progress.say("ready", f"{count} added", total=len(installed))
     return True
 
 
-def install(order: Order, solution: Solution, progress: Progress, *, builds: bool) -> list[Installed]:
-    """Unpack the lock's packages into staging, check every file, and name what is there."""
+def install(
+    order: Order, solution: Solution, progress: Progress, *, builds: bool, seen: records.Seen | None = None
+) -> list[Installed]:
+    """Unpack the lock's packages into staging, check every file, and name what is there.
+
+    Files that ``seen`` knows are not read again.
+    """
     staging = order.generation.path / store.STAGING
     tool = uv.find_uv(offline=order.offline)
 
@@ -68,8 +81,9 @@ def install(order: Order, solution: Solution, progress: Progress, *, builds: boo
         if order.offline:
             raise
         attempt(options)
+    pause("unpacked")
     progress.say("verify", "Checking every file")
-    installed = verify(staging, order.manifest, solution.replaced)
+    installed = verify(staging, order.manifest, solution.replaced, seen)
     if order.exact:
         _check_whole(order, installed)
     return installed
@@ -77,6 +91,8 @@ def install(order: Order, solution: Solution, progress: Progress, *, builds: boo
 
 def _check_whole(order: Order, installed: list[Installed]) -> None:
     """Raise InstallFailed where a lock's packages do not go with each other or with this base."""
+    from .whole import needs, upset
+
     here = everything(order.generation)
     python = order.manifest.python
     faults = [
@@ -93,6 +109,8 @@ def _check_whole(order: Order, installed: list[Installed]) -> None:
 
 def everything(generation: store.Generation) -> dict[str, Distribution]:
     """All distributions of an overlay that is being built: those in staging, then the base's."""
+    from .whole import distributions
+
     sites = "lib*/python*/site-packages"
     staged = sorted((generation.path / store.STAGING).glob(sites))
     return distributions([*staged, *sorted(generation.path.glob(sites))])

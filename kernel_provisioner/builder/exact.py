@@ -20,7 +20,6 @@ from ..accelerators import ECOSYSTEM
 from ..errors import InstallFailed, ResolutionFailed
 from ..manifest import BaseManifest
 from ..pylock import Lock
-from ..router import without_credentials
 from . import audit
 from .order import Order
 
@@ -100,6 +99,8 @@ def files_of(
         raise ResolutionFailed(
             "a package of the notebook's lock cannot be had", why=error.why, fix=RELOCK
         ) from error
+    from ..router import without_credentials
+
     return uv.locked_packages(without_credentials(text))
 
 

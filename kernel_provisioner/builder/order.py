@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..accelerators import ECOSYSTEM, index_url
 from ..base.registry import RegisteredBase, read_manifest
 from ..manifest import BaseManifest
 from ..overlay import store
-from ..pylock import Lock, parse_lock
+
+if TYPE_CHECKING:
+    from ..pylock import Lock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +92,18 @@ class Order:
             source_builds=settings["source_builds"],
             offline=settings["offline"],
             alternatives=tuple(map(Path, data["alternatives"])),
-            lock=parse_lock(data["lock"]) if data.get("lock") else None,
+            lock=_lock(data.get("lock")),
             stale=order.get("stale", False),
             preferred=tuple(order.get("preferred", ())),
         )
+
+
+def _lock(text: Any) -> Lock | None:
+    if not text:
+        return None
+    from ..pylock import parse_lock
+
+    return parse_lock(text)
 
 
 def registered(directory: Path) -> RegisteredBase:

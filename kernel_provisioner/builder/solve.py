@@ -11,16 +11,18 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import uv
 from ..errors import InstallFailed, OverlayError, ResolutionFailed
 from ..manifest import BaseManifest
 from ..overlay import store
-from ..router import Router
 from . import audit
-from .exact import pick, same_public
 from .order import Order
 from .progress import WAITS_FOR_CELL, Progress
+
+if TYPE_CHECKING:
+    from ..router import Router  # a web server, which a known lock never needs
 
 _NAMED = 8  # extras that a message names; a notebook may declare hundreds
 
@@ -91,6 +93,8 @@ class Solver:
         """What the notebook's lock adds to the base; nothing is resolved."""
         assert self._order.exact is not None
         self._progress.say("plan", "Looking up the packages of the notebook's lock")
+        from .exact import pick
+
         changes = pick(self._order, self._order.exact, self._uv, self._scratch, options)
         replaced = {change.name: (change.replaces, change.version) for change in changes if change.replaces}
         return Solution(self._scratch / "pylock.toml", replaced)
@@ -114,6 +118,8 @@ class Solver:
 
         ``wished`` are versions to hold whatever the base has, but for what is fixed.
         """
+        from .exact import same_public
+
         base = self._order.manifest
         have = base.distributions
         others = {
@@ -134,6 +140,8 @@ class Solver:
         order = self._order
         wanted = self._file("wanted.txt", [*order.extras, *roots])
         held = self._file("held.txt", [f"{name}=={version}" for name, version in pins.items()])
+        from ..router import Router
+
         with Router(order.upstream, order.manifest.fixed, timeout=self._uv.page_timeout) as router:
             common = [
                 *self._uv.index_options(router.url), *order.index_options, "--build-constraints", str(held),
@@ -162,6 +170,8 @@ class Solver:
         planned = locked_versions(solution.lock.read_text(encoding="utf-8"))
         order = self._order
         held = ["-c", str(self._scratch / "held.txt"), *order.index_options]
+        from ..router import Router
+
         with Router(order.upstream, order.manifest.fixed, timeout=self._uv.page_timeout) as router:
             options = [*self._uv.index_options(router.url), *held]
             try:

@@ -7,21 +7,23 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
-
 from .. import records
 from ..errors import InstallFailed
+from ..inkernel.packages import canonical
 from ..manifest import BaseManifest
 from . import audit
 
 Installed = dict[str, str]  # name, version
 
 
-def verify(staging: Path, base: BaseManifest, replaced: Iterable[str]) -> list[Installed]:
+def verify(
+    staging: Path, base: BaseManifest, replaced: Iterable[str], seen: records.Seen | None = None
+) -> list[Installed]:
     """The distributions in ``staging``, every file of them what its RECORD says.
 
     ``replaced`` names the base's distributions that this overlay has versions of its own of. A
-    file that would hide a namespace shared with the base is taken out. Raises InstallFailed.
+    file that would hide a namespace shared with the base is taken out. ``seen`` are files that need
+    not be read again. Raises InstallFailed.
     """
     if taken := audit.usurping(staging):
         raise InstallFailed(
@@ -32,10 +34,10 @@ def verify(staging: Path, base: BaseManifest, replaced: Iterable[str]) -> list[I
     installed = []
     for site in sorted(staging.glob("lib*/python*/site-packages")):
         for dist_info in records.dist_infos(site):
-            if faults := records.check(dist_info):
+            if faults := records.check(dist_info, seen):
                 raise _damaged(faults)
             name, _, version = dist_info.name.removesuffix(".dist-info").partition("-")
-            installed.append({"name": canonicalize_name(name), "version": version})
+            installed.append({"name": canonical(name), "version": version})
         if hidden := audit.shadowing(site, base, replaced):
             raise InstallFailed(
                 "an extra would hide " + ", ".join(hidden) + f" of {base.id}",

@@ -50,7 +50,12 @@ def write_skeleton(prefix: Path, base: BaseManifest, skeleton_file: Path, *, uv:
     ``skeleton_file`` is the base's ``skeleton.json``. Raises CorruptState where that is damaged,
     OSError where the disk does not take the files.
     """
-    skeleton = _read(str(skeleton_file), skeleton_file.stat().st_mtime_ns)
+    write_interpreter(prefix, base)
+    write_receipts(prefix, base, skeleton_file, uv=uv)
+
+
+def write_interpreter(prefix: Path, base: BaseManifest) -> None:
+    """The part of a skeleton that a kernel needs to start: a dozen files, a millisecond."""
     python = prefix / "bin" / "python"
     site = _site_packages(prefix, base)
     site.mkdir(parents=True)
@@ -59,22 +64,34 @@ def write_skeleton(prefix: Path, base: BaseManifest, skeleton_file: Path, *, uv:
     for alias in ("python3", f"python{base.python_xy}"):
         (python.parent / alias).symlink_to("python")
     _write(prefix / "pyvenv.cfg", _pyvenv_cfg(base))
-    shebang = shebang_for(python)
-    made = {site, python.parent}
-    for path, mode, text in skeleton["files"]:
-        target = prefix / path
-        if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
-        _write(target, text.replace(PREFIX_MARK, shebang, 1) if mode & 0o100 else text, mode)
-    for path, goal in skeleton["links"]:
-        (prefix / path).symlink_to(goal)
     hook = f"import {_HOOK}; {_HOOK}.extend()"
     _write(site / f"{BASE_PATHS}.pth", "\n".join([*base.site_dirs, hook]) + "\n")
     _write(site / f"{BASE_PATHS}.start", f"{_HOOK}:extend\n")
     _write(site / f"{_HOOK}.py", _HOOK_MODULE.format(prefix=base.prefix))
-    _write(prefix / CONSTRAINTS, "\n".join(base.constraints) + "\n")
+
+
+def write_receipts(prefix: Path, base: BaseManifest, skeleton_file: Path, *, uv: str) -> None:
+    """The part that installers need: receipts, scripts, constraints. Some hundred files; once written, kept.
+
+    Raises as ``write_skeleton``.
+    """
+    if (prefix / CONSTRAINTS).exists():
+        return
+    skeleton = _read(str(skeleton_file), skeleton_file.stat().st_mtime_ns)
+    site = _site_packages(prefix, base)
+    shebang = shebang_for(prefix / "bin" / "python")
+    made: set[str] = set()
+    for path, mode, text in skeleton["files"]:
+        target = f"{prefix}/{path}"
+        folder = target.rpartition("/")[0]
+        if folder not in made:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            made.add(folder)
+        _write(target, text.replace(PREFIX_MARK, shebang, 1) if mode & 0o100 else text, mode)
+    for path, goal in skeleton["links"]:
+        (prefix / path).symlink_to(goal)
     _lend_uv(prefix, site, uv)
+    _write(prefix / CONSTRAINTS, "\n".join(base.constraints) + "\n")  # last: it says that all is there
 
 
 def site_packages(prefix: Path) -> Path:
@@ -121,7 +138,7 @@ def _lend_uv(prefix: Path, site: Path, uv: str) -> None:
         _write(site / "uv" / "__main__.py", _UV_MODULE.format(uv=uv))
 
 
-def _write(path: Path, text: str, mode: int = 0o644) -> None:
+def _write(path: str | Path, text: str, mode: int = 0o644) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
         os.write(fd, text.encode()) if len(text) < 65536 else _write_all(fd, text.encode())

@@ -19,15 +19,16 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import locks
 from ..base.registry import replace_text
 from ..errors import BuildFailed, CorruptState
-from ..manifest import BaseManifest
-from ..request import Request
-from ..router import without_credentials
-from ..settings import Settings
+
+if TYPE_CHECKING:  # the builder, whom a cell waits for, starts without what these bring along
+    from ..manifest import BaseManifest
+    from ..request import Request
+    from ..settings import Settings
 
 SCHEMA = 1
 OVERLAY = "overlay.json"
@@ -107,6 +108,8 @@ class Generation:
 
 def order_of(request: Request, base: BaseManifest, settings: Settings) -> dict[str, Any]:
     """What a generation is built from, as JSON: two equal orders give equal overlays."""
+    from ..router import without_credentials
+
     return {
         "base": base.id,
         "fingerprint": base.fingerprint,

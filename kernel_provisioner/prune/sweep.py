@@ -21,6 +21,7 @@ from ..inkernel.disk import Usage, usage
 from ..inkernel.packages import packages
 from ..overlay import store
 from ..overlay.skeleton import remove_tree
+from ..pausepoint import pause
 from .decide import Policy, doomed
 from .survey import Found, Overlay, look_at, survey
 
@@ -88,6 +89,7 @@ def sweep(
             if dry_run:
                 _judge(overlay, policy, now, swept, tell)
                 continue
+            pause("marked")
             try:
                 with take(overlay.directory / store.LAUNCH_LOCK):
                     _collect(root, look_at(overlay.directory), policy, now, swept, tell)

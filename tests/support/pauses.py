@@ -1,0 +1,36 @@
+"""Hold a process of the program at one of its named points, see kernel_provisioner/pausepoint.py."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kernel_provisioner.pausepoint import VARIABLE
+
+from .waiting import wait_for
+
+REACHED_WITHIN = 120.0  # seconds; a busy machine takes a while to get to the interesting places
+
+
+class Paused:
+    """One point; processes that run with ``env`` stop there until ``go``."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory, self.name = directory / f"pause-{name}", name
+        self.directory.mkdir()
+        os.mkfifo(self.directory / f"{name}.go")
+        self.env = {VARIABLE: f"{name}={self.directory}"}
+
+    @property
+    def waiting(self) -> list[int]:
+        """The pids that have come to the point, in no order."""
+        return [int(path.suffix[1:]) for path in self.directory.iterdir() if path.suffix != ".go"]
+
+    def reached(self) -> int:
+        """Wait until a process has come there; its pid."""
+        wait_for(lambda: self.waiting, f"nobody came to {self.name}", within=REACHED_WITHIN)
+        return self.waiting[0]
+
+    def go(self) -> None:
+        """Let whoever waits there now go on."""
+        (self.directory / f"{self.name}.go").write_bytes(b"")
