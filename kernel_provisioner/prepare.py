@@ -237,7 +237,7 @@ def _claim(
                 write_receipts(generation.path, base.manifest, base.skeleton_path, uv=uv.uv_path())
                 generation.publish_empty(base.manifest.id)
             else:
-                _start_builder(generation)
+                start_builder(generation)
         except BaseException:
             lock.release()
             raise
@@ -275,11 +275,11 @@ def _installed_by_hand(root: store.Store, directory: Path, request: Request) -> 
     return ()
 
 
-def _start_builder(generation: store.Generation) -> None:
+def start_builder(generation: store.Generation, *options: str) -> None:
     """Start the builder; it holds the builder's lock from before it exists until it ends."""
     with locks.exclusive(generation.path / store.BUILDER_LOCK, timeout=_LAUNCH_WAIT) as lock:
         process.spawn(
-            [*builder_command(), str(generation.path), "--lock-fd", str(lock.fd)],
+            [*builder_command(), str(generation.path), *options, "--lock-fd", str(lock.fd)],
             env=process.inherited_environment(os.environ),
             log=generation.path / "builder.log",
             pass_fds=(lock.fd,),

@@ -28,6 +28,7 @@ class OverlayCommand(CommandGroup):
     subcommands = {
         "base": (f"{_HERE}.base.BaseApp", "Make, adopt, look at and remove the shared torch environments."),
         "run": (f"{_HERE}.run.RunApp", "Run a notebook from start to end, without a browser."),
+        "prebuild": (f"{_HERE}.prebuild.PrebuildApp", "Build the overlays of many notebooks ahead of time."),
         "add": (f"{_HERE}.notebook.AddApp", "Declare packages that a notebook needs."),
         "remove": (f"{_HERE}.notebook.RemoveApp", "Take back packages that a notebook declares."),
         "show": (

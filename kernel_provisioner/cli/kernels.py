@@ -50,8 +50,7 @@ def kernel_for(metadata: Mapping[str, Any], wanted: str = "") -> tuple[OurKernel
     here; else ``torch``, which chooses. Raises BaseNotFound where there is no such kernel of ours.
     """
     kernels = our_kernels()
-    spec = metadata.get("kernelspec")
-    named = str(spec.get("name", "")) if isinstance(spec, Mapping) else ""
+    named = _named(metadata)
     name = wanted or (named if named in kernels else _CHOOSES)
     if name not in kernels:
         raise BaseNotFound(
@@ -69,9 +68,10 @@ def kernel_for(metadata: Mapping[str, Any], wanted: str = "") -> tuple[OurKernel
 
 @dataclasses.dataclass(frozen=True)
 class Prospect:
-    """What a notebook would run on if it were started now."""
+    """What a notebook would run on if it were started now; ``named`` is the kernel that it names."""
 
     path: Path
+    named: str
     kernel: OurKernel
     outlook: Outlook
     notices: tuple[str, ...]
@@ -89,4 +89,10 @@ def prospect(notebook: str | Path, wanted: str, settings: Settings) -> Prospect:
     found = FoundNotebook(path, how="command line")
     outlook = look(found, pinned=kernel.tag, settings=settings)
     notices = (*([notice] if notice else []), *outlook.request.warnings, *outlook.chosen.notices)
-    return Prospect(path, kernel, outlook, notices)
+    return Prospect(path, _named(metadata), kernel, outlook, notices)
+
+
+def _named(metadata: Mapping[str, Any]) -> str:
+    """The kernel that a notebook's metadata names; empty where they name none."""
+    spec = metadata.get("kernelspec")
+    return str(spec.get("name", "")) if isinstance(spec, Mapping) else ""

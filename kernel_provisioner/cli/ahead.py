@@ -1,0 +1,162 @@
+"""Build a notebook's overlay ahead of its launch: what a launch does, without the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import locks, process
+from ..builder.progress import WAITS_FOR_CELL
+from ..errors import BuildFailed, OverlayError, ResolutionFailed
+from ..inkernel.info import VARIABLE, Info
+from ..notebook.find import FoundNotebook
+from ..overlay import store
+from ..prepare import prepare, start_builder
+from ..request import Request
+from ..settings import Settings
+from .kernels import Prospect, prospect
+
+_POLL = 0.1  # seconds between two looks at a build
+
+Tell = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How far a notebook's overlay is, after all that could be done for it.
+
+    ``state``: ready (it was there already), built, skipped (``why`` says what for) or failed
+    (``error`` says of what).
+    """
+
+    notebook: Path
+    state: str
+    base: str = ""
+    extras: tuple[str, ...] = ()
+    seconds: float = 0.0
+    why: str = ""
+    error: OverlayError | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as JSON values."""
+        data = dataclasses.asdict(self)
+        return {
+            **data,
+            "notebook": str(self.notebook),
+            "extras": list(self.extras),
+            "seconds": round(self.seconds, 3),
+            "error": self.error.as_dict() if self.error else None,
+        }
+
+
+class Ahead:
+    """Builds the overlays of notebooks, on the kernel ``wanted`` or on each one's own; from any threads.
+
+    ``source_builds``: packages without a wheel may be built, which runs their code.
+    """
+
+    def __init__(self, settings: Settings, wanted: str = "", *, source_builds: bool = False) -> None:
+        self._settings, self._wanted, self._source_builds = settings, wanted, source_builds
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End the builds that are being waited for; what they leave is never taken for an overlay."""
+        self._stopped.set()
+
+    def build(self, notebook: Path, tell: Tell) -> Outcome:
+        """Make the overlay of ``notebook`` ready and wait for it; ``tell`` hears each step.
+
+        Never raises for what is wrong with one notebook; other notebooks go on.
+        """
+        started = time.monotonic()
+        try:
+            ahead = prospect(notebook, self._wanted, self._settings)
+            if not self._wanted and (why := _of_others(ahead)):
+                return Outcome(notebook, "skipped", why=why)
+            state = "ready" if ahead.outlook.state == "ready" else "built"
+            base = self._built(ahead, tell)
+        except OverlayError as error:
+            return Outcome(notebook, "failed", error=error, seconds=time.monotonic() - started)
+        extras = ahead.outlook.request.extras
+        return Outcome(notebook, state, base, extras, time.monotonic() - started)
+
+    def _built(self, ahead: Prospect, tell: Tell) -> str:
+        """Wait until the overlay is ready; the id of its base. Raises OverlayError."""
+        try:
+            return self._once(ahead, tell)
+        except ResolutionFailed:
+            # The builder may have found another base that holds the extras: a restart would go there.
+            again = prospect(ahead.path, ahead.kernel.name, self._settings)
+            if again.outlook.base.manifest.id == ahead.outlook.base.manifest.id:
+                raise
+            tell(f"going on with {again.outlook.base.manifest.id}")
+            return self._once(again, tell)
+
+    def _once(self, ahead: Prospect, tell: Tell) -> str:
+        found, tag = FoundNotebook(ahead.path, how="command line"), ahead.kernel.tag
+        launch = prepare(found, pinned=tag, settings=self._settings, environ=os.environ, kernel_id="")
+        if launch.failure:
+            raise launch.failure
+        info = Info(**json.loads(launch.env[VARIABLE]))
+        try:
+            self._wait(store.Generation(info.path), tell)
+        finally:
+            for lock in launch.held:
+                lock.release()
+        return str(info.base["id"])
+
+    def _wait(self, generation: store.Generation, tell: Tell) -> None:
+        """Return once the overlay is ready; raises OverlayError where it will not be."""
+        told, asked = "", False
+        while (state := generation.state()) is not store.State.READY:
+            if state is store.State.FAILED:
+                raise OverlayError.from_dict(generation.read(store.FAILED)["failure"])
+            event = _latest(generation.path / store.PROGRESS)
+            if state is store.State.ABANDONED:
+                if generation.state() is not state:  # it was published, or failed, between two looks
+                    continue
+                if event.get("phase") != WAITS_FOR_CELL or asked:
+                    raise BuildFailed(
+                        "the process that builds this notebook's overlay ended without a word",
+                        why="it was killed, or the machine ran out of memory",
+                        fix="try again: the overlay is built anew",
+                    )
+                if not self._source_builds:
+                    raise BuildFailed(
+                        "a package has to be built from source, which runs its code",
+                        why=str(event.get("why", "")),
+                        fix="--source-builds  allows it, where you trust these packages;"
+                        " without it the notebook's first cell does",
+                    )
+                asked = True
+                start_builder(generation, "--cell-ran")
+            if event and event["message"] != told:
+                told = event["message"]
+                tell(told)
+            if self._stopped.wait(_POLL):
+                for pid in locks.holders(generation.path / store.BUILDER_LOCK):
+                    process.end_group(pid)
+                raise BuildFailed("the build was stopped", fix="try again: the overlay is built anew")
+
+
+def _of_others(ahead: Prospect) -> str:
+    """Why a notebook is none of ours: it asks for nothing, and names another kernel."""
+    if ahead.named in ("", ahead.kernel.name) or ahead.outlook.request != Request():
+        return ""
+    return f"it declares nothing, and its kernel is {ahead.named}"
+
+
+def _latest(path: Path) -> Mapping[str, Any]:
+    """The last whole event of a progress file; nothing where there is none yet."""
+    with contextlib.suppress(OSError):
+        for line in reversed(path.read_text(encoding="utf-8").splitlines()):
+            with contextlib.suppress(ValueError):
+                return dict(json.loads(line))
+    return {}
