@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -12,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from kernel_provisioner.errors import NotebookUnreadable
 from kernel_provisioner.cli.trees import notebooks_under
+from kernel_provisioner.errors import NotebookUnreadable
 from tests.support.bases import REPOSITORY, Workshop
 from tests.support.index import LocalIndex, serve_index
 from tests.support.notebooks import write_notebook
@@ -157,9 +158,7 @@ def _alive(word: str) -> list[Path]:
     """The processes whose command line holds ``word``."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
+        with contextlib.suppress(OSError):  # ended meanwhile
             if word.encode() in entry.read_bytes():
                 found.append(entry)
-        except OSError:  # ended meanwhile
-            continue
     return found

@@ -19,7 +19,10 @@ _ENTER = (
 
 
 def offline(*command: object) -> list[str]:
-    """``command``, so that it and all that it starts see no network but loopback; skips where that cannot be."""
+    """``command``, so that it and all that it starts see no network but loopback.
+
+    Skips the test where this machine lets nobody make a namespace.
+    """
     need(_possible(), "a network namespace, which root may make (or users, where the system lets them)")
     return [*_unshare(), sys.executable, "-c", _ENTER, *map(str, command)]
 

@@ -1,0 +1,130 @@
+"""A batch on a node without network: locked notebooks, prebuilt, run by every runner, several at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TorchBase
+from tests.support.environ import default_index
+from tests.support.index import LocalIndex, serve_index
+from tests.support.notebooks import write_notebook
+from tests.support.offline import offline
+from tests.support.wheels import build_wheel
+
+pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
+
+NOTEBOOKS, WORKERS = 20, 4
+RUNS_WITHIN = 240.0  # seconds for one runner among four, on a busy machine
+CELL = "import tiny_batch, torch\nprint(tiny_batch.__file__, torch.ones(2).sum().item())"
+NBCLIENT = (
+    "import nbformat, sys; from nbclient import NotebookClient as Client; "
+    "nb = nbformat.read(sys.argv[1], 4); Client(nb).execute(); nbformat.write(nb, sys.argv[2])"
+)
+OVERLAY = (sys.executable, "-m", "kernel_provisioner.cli.app")
+RUNNERS: tuple[Sequence[str], ...] = (
+    (*OVERLAY, "run", "{nb}", "--output", "{out}"),
+    ("jupyter-nbconvert", "--execute", "--to", "notebook", "--output={out}", "{nb}"),
+    ("papermill", "{nb}", "{out}"),
+    (sys.executable, "-c", NBCLIENT, "{nb}", "{out}"),
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the whole batch lies, as on a file system that all nodes see."""
+    return tmp_path_factory.mktemp("batch-parallel")
+
+
+@pytest.fixture(scope="module")
+def index(home: Path) -> Iterator[LocalIndex]:
+    """Has the batch's package in the version that is locked; later a newer one comes."""
+    with serve_index(upstream=default_index()) as served:
+        served.publish(build_wheel(home / "wheels", "tiny-batch", "1.0"))
+        yield served
+
+
+@pytest.fixture(scope="module")
+def env(home: Path, index: LocalIndex, torch_base_home: TorchBase) -> dict[str, str]:
+    """What the log-in node's shell sets, and the job's as well."""
+    return torch_base_home.environment(home, UV_DEFAULT_INDEX=index.default)
+
+
+@pytest.fixture(scope="module")
+def notebooks(home: Path, env: dict[str, str], index: LocalIndex) -> list[Path]:
+    """Twenty notebooks with one lock, whose overlays were made where there is a network."""
+    made = [
+        write_notebook(home / f"nb{number:02}.ipynb", CELL, torch_env={"extras": ["tiny-batch"]})
+        for number in range(NOTEBOOKS)
+    ]
+    _run([*OVERLAY, "lock", str(made[0])], home, env)
+    for path in made[1:]:
+        path.write_bytes(made[0].read_bytes())
+    index.publish(build_wheel(home / "wheels", "tiny-batch", "2.0"))
+    done = _run([*OVERLAY, "prebuild", str(home), "--jobs", str(WORKERS), "--json"], home, env)
+    assert [row["state"] for row in json.loads(done.stdout)] == ["built"] * NOTEBOOKS, done.stderr
+    return made
+
+
+def test_a_locked_batch_runs_in_parallel_without_network(
+    notebooks: list[Path], home: Path, env: dict[str, str], index: LocalIndex
+) -> None:
+    """Each has the locked version on the base's torch, whichever runner runs it, and asks nobody."""
+    asked = len(index.asked)
+
+    def run(number: int) -> str:
+        words = RUNNERS[number % len(RUNNERS)]
+        out = home / f"out{number:02}.ipynb"
+        _run(offline(*(word.format(nb=notebooks[number].name, out=out.name) for word in words)), home, env)
+        return _printed(out)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        printed = list(pool.map(run, range(NOTEBOOKS)))
+    assert all("/torch-overlays/" in text and text.endswith(" 2.0\n") for text in printed), printed
+    assert len(index.asked) == asked
+    overlays = home.glob("cache/torch-overlays/*/*/lib/python*/site-packages/tiny_batch*")
+    assert {path.name for path in overlays} == {"tiny_batch", "tiny_batch-1.0.dist-info"}
+
+
+def test_a_new_notebook_of_the_batch_needs_no_network_either(
+    notebooks: list[Path], home: Path, env: dict[str, str]
+) -> None:
+    """Its overlay is made on the node itself, from the lock and what is in uv's cache."""
+    late = home / "late.ipynb"
+    late.write_bytes(notebooks[0].read_bytes())
+    done = _run(offline(*OVERLAY, "run", late.name, "--output", "late-out.ipynb", "--json"), home, env)
+    assert json.loads(done.stdout)["status"] == "ok"
+    assert "/torch-overlays/late-" in _printed(home / "late-out.ipynb")
+
+
+def _run(command: Sequence[str], home: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A command to its good end, in the directory of the notebooks."""
+    done = subprocess.run(
+        _installed(command),
+        cwd=home,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=RUNS_WITHIN,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def _installed(command: Sequence[str]) -> list[str]:
+    """The command with the runners of this environment, whatever is on PATH."""
+    here = Path(sys.executable).parent
+    return [str(here / word) if word in ("papermill", "jupyter-nbconvert") else word for word in command]
+
+
+def _printed(path: Path) -> str:
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    texts = [output.get("text", "") for cell in nb["cells"] for output in cell.get("outputs", [])]
+    return "".join("".join(text) for text in texts)
