@@ -8,8 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,22 +20,24 @@ REPOSITORY = Path(__file__).parents[1]
 BINDER = REPOSITORY / "binder"
 DEMO = Path("kernel_provisioner/demo/demo.ipynb")
 
-READ_BY_REPO2DOCKER = frozenset(
-    ["apt.txt", "environment.yml", "postBuild", "requirements.txt", "runtime.txt", "start"]
-)
-"""The files it looks for in ``binder/`` for a Python image, and does something with."""
-
 _NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "test-artefacts")
 
 
 class Image:
     """What would be the image: the repository's copy, the environment, and how commands run there."""
 
-    def __init__(self, repository: Path, prefix: Path, env: Mapping[str, str]) -> None:
-        self.repository, self.prefix, self._env = repository, prefix, env
+    def __init__(self, repository: Path, prefix: Path, env: Mapping[str, str], start: str) -> None:
+        self.repository, self.prefix, self._env, self._start = repository, prefix, env, start
+
+    def shell(self, script: str, *words: str | Path) -> str:
+        """What a script of repo2docker's prints, run in the repository as the image's user."""
+        return self._done(["bash", "-c", f'{script} "$@"', "bash", *words])
 
     def run(self, *words: str | Path) -> str:
-        """What a command prints, run in the repository as the image's user."""
+        """What a command prints that the image's start script was handed."""
+        return self.shell(self._start, *words)
+
+    def _done(self, words: Sequence[str | Path]) -> str:
         done = subprocess.run(
             words, cwd=self.repository, env=dict(self._env), capture_output=True, text=True, check=False
         )
@@ -43,33 +46,63 @@ class Image:
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """The steps of repo2docker 2026.4 for a repository with such a ``binder/``: pip, then postBuild."""
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Holds the repository's copy and all that is made of it."""
     home = tmp_path_factory.mktemp("binder")
     shutil.copytree(REPOSITORY, home / "repository", ignore=_NOT_COPIED)
-    prefix = home / "notebook"
-    env = clean_environment(home, PATH=os.pathsep.join([str(prefix / "bin"), os.environ["PATH"]]))
-    made = Image(home / "repository", prefix, env)
-    made.run(sys.executable, "-m", "venv", prefix)
-    made.run(prefix / "bin/pip", "install", "--quiet", "-r", "binder/requirements.txt")
-    made.run("./binder/postBuild")
-    yield made
-    for folder, _, _ in os.walk(prefix):  # a base is read-only, and a gigabyte
+    yield home
+    for folder, _, _ in os.walk(home):  # a base is read-only, and a gigabyte
         Path(folder).chmod(0o700)
     shutil.rmtree(home)
 
 
-def test_every_file_is_one_that_repo2docker_reads() -> None:
-    """A file of another name would sit there and do nothing."""
-    assert {path.name for path in BINDER.iterdir()} <= READ_BY_REPO2DOCKER
+@pytest.fixture(scope="module")
+def plan(home: Path) -> dict[str, Any]:
+    """What repo2docker's own build packs make of the repository."""
+    prefix = home / "repo2docker"
+    subprocess.run([sys.executable, "-m", "venv", prefix], check=True)
+    install = [str(prefix / "bin/python"), "-m", "pip", "install", "--quiet", "--quiet", "jupyter-repo2docker"]
+    subprocess.run(install, env=clean_environment(home), check=True)
+    script = Path(__file__).parent / "support/image_plan.py"
+    asked = [str(prefix / "bin/python"), str(script), str(home / "repository")]
+    told: dict[str, Any] = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)
+    return told
+
+
+@pytest.fixture(scope="module")
+def image(home: Path, plan: dict[str, Any]) -> Image:
+    """The steps that repo2docker names, run where it would run them; conda's Python alone is another."""
+    prefix = home / "notebook"
+    env = clean_environment(
+        home,
+        PATH=os.pathsep.join([str(prefix / "bin"), os.environ["PATH"]]),
+        KERNEL_PYTHON_PREFIX=str(prefix),
+        NB_PYTHON_PREFIX=str(prefix),
+        REPO_DIR=str(home / "repository"),
+    )
+    made = Image(home / "repository", prefix, env, start=plan["start"])
+    subprocess.run([sys.executable, "-m", "venv", prefix], check=True)
+    for script in (*plan["assemble"], *plan["post_build"]):
+        made.shell(script)
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_repo2docker_sees_what_is_meant(plan: dict[str, Any]) -> None:
+    """The Python build pack, our requirements, postBuild and start, and a Python that the package runs on."""
+    assert plan["pack"] == "PythonBuildPack"
+    assert int(plan["python"].split(".")[1]) >= 10
+    (assemble,) = plan["assemble"]
+    assert assemble.endswith('pip install --no-cache-dir -r "binder/requirements.txt"')
+    assert plan["post_build"] == ["binder/postBuild"]
+    assert plan["start"] == "${REPO_DIR}/binder/start"
+
+
+def test_what_is_run_can_be_run() -> None:
+    """repo2docker makes postBuild executable, but not start."""
     assert os.access(BINDER / "postBuild", os.X_OK)
-
-
-def test_the_python_of_the_image_is_one_that_the_package_runs_on() -> None:
-    """runtime.txt names a minor version, from 3.10 on."""
-    named = re.fullmatch(r"python-3\.(\d+)\n", (BINDER / "runtime.txt").read_text(encoding="utf-8"))
-    assert named
-    assert int(named[1]) >= 10
+    assert os.access(BINDER / "start", os.X_OK)
 
 
 @pytest.mark.slow
