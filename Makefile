@@ -3,10 +3,12 @@
 #
 #   make demo       run a real notebook on a shared torch
 #   make test       run the tests (those that drive a browser say why they are skipped)
+#   make test-warm  run those that start kernels again, with warm starts
 #   make test-cuda  run the tests on a real CUDA base (several GB, no GPU needed)
 #   make check      lint and types
 #   make format     lay the code out
 #   make bench      measure the launch
+#   make bench-warm measure warm starts: time and memory
 #   make corpus     try the packages of benchmarks/corpus.txt, and write docs/corpus.md
 #   make clean      remove what these made, .venv included
 #
@@ -20,7 +22,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 SHIPPED := pyproject.toml $(wildcard share/jupyter/kernels/torch/*)
 
-.PHONY: demo test test-cuda check lint types format bench corpus clean help
+.PHONY: demo test test-warm test-cuda check lint types format bench bench-warm corpus clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -31,6 +33,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.with-test
 	$(BIN)/python -m pytest $(ARGS)
+
+test-warm: $(VENV)/.with-test
+	KERNEL_PROVISIONER_TEST_WARM=1 $(BIN)/python -m pytest -m torch $(ARGS)
 
 test-cuda: $(VENV)/.with-test
 	$(BIN)/python -m pytest -m cuda $(ARGS)
@@ -50,6 +55,9 @@ format: $(VENV)/.with-lint
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/launch.py $(ARGS)
+
+bench-warm: $(VENV)/.installed
+	$(BIN)/python benchmarks/warm.py $(ARGS)
 
 corpus: $(VENV)/.installed
 	$(BIN)/python benchmarks/corpus.py $(ARGS)

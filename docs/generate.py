@@ -1,5 +1,7 @@
 """Write the pages of the reference that the program itself knows best: commands and settings.
 
+And the table of faults that the tests know best.
+
     python docs/generate.py
 
 tests/test_docs.py fails where a page is not what this writes.
@@ -7,15 +9,18 @@ tests/test_docs.py fails where a page is not what this writes.
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from traitlets import Enum, TraitType
-from traitlets.config import Application
+from traitlets import Enum, TraitType, Union
+from traitlets.config import Application, Configurable
 from traitlets.utils.importstring import import_item
 
 from kernel_provisioner.cli.app import OverlayCommand
+from kernel_provisioner.policy.traits import TorchPolicy
+from kernel_provisioner.provisioner import TorchOverlayProvisioner
 from kernel_provisioner.settings import TorchOverlay
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -32,11 +37,26 @@ lists them). The user's own file counts before the system's. A Jupyter server's 
 counts before both, and the environment variables that are named here before everything. The
 commands take `--TorchOverlay.NAME=VALUE` too. A notebook can set none of these.
 """
+_ABOUT_RULES = """\
+What may be installed, as `c.TorchPolicy.NAME = VALUE` in the same places. No rule is set by default.
+Where several places set one, all of them hold: a user's own file can forbid more, and nothing in it
+allows what the system's file forbids. [How to set a policy](../how-to/set-a-policy.md) says more.
+"""
+_ABOUT_SERVERS = """\
+How a Jupyter server starts kernels, as `c.TorchOverlayProvisioner.NAME = VALUE` in the same files or in
+the server's own configuration. [How to start kernels warm](../how-to/warm-start.md) says more.
+"""
+_SERVERS = ("warm", "warm_idle")
 
 
 def pages() -> dict[Path, str]:
     """Each generated page and its text."""
-    return {REFERENCE / "commands.md": commands_page(), REFERENCE / "settings.md": settings_page()}
+    reliability = runpy.run_path(str(Path(__file__).with_name("reliability.py")))
+    return {
+        REFERENCE / "commands.md": commands_page(),
+        REFERENCE / "settings.md": settings_page(),
+        reliability["PAGE"]: reliability["page"](),
+    }
 
 
 def commands_page() -> str:
@@ -65,25 +85,46 @@ def leaves(
 
 
 def settings_page() -> str:
-    """Every trait of ``TorchOverlay``: its values, its default, what it does."""
+    """Every trait of ``TorchOverlay``, ``TorchPolicy`` and servers: its values, its default, what it does."""
     parts = [
         "# Settings\n",
         _MADE,
         _ABOUT_SETTINGS,
     ]
-    for name, trait in sorted(TorchOverlay.class_own_traits(config=True).items()):
-        text = " ".join(str(trait.help).split())
-        parts.append(
-            f"## TorchOverlay.{name}\n\n{text}\n\n"
-            f"Values: {_values(trait)}. Default: `{trait.default_value!r}`.\n"
-        )
+    for name, trait in _traits(TorchOverlay):
+        parts.append(_entry(TorchOverlay, name, trait, f" Default: `{trait.default_value!r}`."))
+    parts += ["# Policy\n", _ABOUT_RULES]
+    for name, trait in _traits(TorchPolicy):
+        parts.append(_entry(TorchPolicy, name, trait, ""))
+    parts += ["# Servers\n", _ABOUT_SERVERS]
+    for name, trait in _traits(TorchOverlayProvisioner):
+        if name in _SERVERS:
+            default = f" Default: `{trait.default_value!r}`."
+            parts.append(_entry(TorchOverlayProvisioner, name, trait, default))
     return "\n".join(parts)
 
 
+def _traits(settings: type[Configurable]) -> list[tuple[str, TraitType[object, object]]]:
+    return sorted(settings.class_own_traits(config=True).items())
+
+
+def _entry(settings: type[Configurable], name: str, trait: TraitType[object, object], default: str) -> str:
+    text = " ".join(str(trait.help).split())
+    return f"## {settings.__name__}.{name}\n\n{text}\n\nValues: {_values(trait)}.{default}\n"
+
+
 def _values(trait: TraitType[object, object]) -> str:
+    if isinstance(trait, Union):
+        return " or ".join(map(_values, trait.trait_types))
     if isinstance(trait, Enum):
         return " or ".join(f"`{value!r}`" for value in trait.values or ())
-    kinds = {"Unicode": "text", "Bool": "`True` or `False`"}
+    kinds = {
+        "Unicode": "text",
+        "Bool": "`True` or `False`",
+        "List": "a list of texts",
+        "Int": "a whole number",
+        "Float": "a number",
+    }
     return kinds.get(type(trait).__name__, type(trait).__name__)
 
 

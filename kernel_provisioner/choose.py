@@ -68,7 +68,7 @@ def _of_register(request: Request, pinned: str, settings: Settings, root: store.
         preference=settings.preference,
     )
     if not ranked:
-        raise refusal(request, hardware, register.manifests, pinned)
+        raise refusal(request, hardware, register.manifests, pinned, register.damaged)
     bases = [register.get(selection.base.id) for selection in ranked]
     unfit = [root.unfit(store.order_key(store.order_of(request, base.manifest, settings))) for base in bases]
     best = next((index for index, why in enumerate(unfit) if not why), 0)

@@ -21,6 +21,7 @@ __all__ = [
     "InvalidRequest",
     "LockTimeout",
     "NoBaseFits",
+    "NotAllowed",
     "NotebookUnreadable",
     "OverlayError",
     "ResolutionFailed",
@@ -109,6 +110,10 @@ class UvUnusable(OverlayError, RuntimeError):
     """uv is missing, too old, or does not answer."""
 
 
+class NotAllowed(OverlayError, PermissionError):
+    """A rule of this system's policy forbids it; ``why`` names the rule and its file."""
+
+
 class ResolutionFailed(OverlayError, RuntimeError):
     """The extras cannot be satisfied together with the base."""
 
@@ -147,7 +152,7 @@ def refuse_windows(platform: str = sys.platform) -> None:
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s'\"]+@")  # to the last @: passwords hold some, too
 
 
 def clean(text: str) -> str:

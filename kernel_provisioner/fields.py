@@ -7,6 +7,7 @@ characters are checked in one place and every refusal names the place and a line
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 import reprlib
 import unicodedata
@@ -127,12 +128,15 @@ def show(value: object) -> str:
     """``value`` as it looks in the notebook, cut to what fits in a message."""
     if isinstance(value, str):
         return repr(value) if len(value) <= 80 else repr(value[:80]) + "…"
-    text = _SHORT.repr(value)
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # TOML's hexadecimal integers can have more decimal digits than Python writes
+        return "an integer of thousands of digits"
     return text if len(text) <= 80 else text[:80] + "…"
 
 
 def kind(value: object) -> str:
-    """What ``value`` is in JSON's words, with its article."""
+    """What ``value`` is in JSON's or TOML's words, with its article."""
     if isinstance(value, bool):
         return "a boolean"
     kinds: tuple[tuple[type | tuple[type, ...], str], ...] = (
@@ -140,6 +144,7 @@ def kind(value: object) -> str:
         ((int, float), "a number"),
         (Mapping, "an object"),
         ((list, tuple), "a list"),
+        ((datetime.date, datetime.time), "a date"),  # TOML has them
     )
     return next((name for cls, name in kinds if isinstance(value, cls)), "null")
 

@@ -6,8 +6,9 @@ go when the last holder ends, however it ends. That is what a Jupyter kernel hol
 overlay and base. Lock files are never unlinked while somebody could wait on them: two waiters
 would end up with locks on different files of one name.
 
-Where a file system does not exclude (some NFS mounts), correctness does not rest on locks:
-overlays are generations of their own, published by one atomic rename.
+Where a file system keeps no locks (some mounts of NFS and Lustre), whoever asks is let through:
+launches do not rest on them, because overlays are generations of their own, published by one
+atomic rename. Who deletes asks ``keep_apart`` first.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from types import TracebackType
 from .errors import LockTimeout
 
 _POLL = 0.02  # seconds between tries; flock has no wait with a deadline
+_SEEN_HERE_ONLY = frozenset({"nolock", "local_lock=all", "local_lock=flock", "localflock"})  # nfs(5), Lustre
+# NFS without its lock daemon; Lustre mounted without -o flock; others; the kernel's own ENOTSUPP.
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, 524})
 
 
 class Lock:
@@ -60,14 +64,44 @@ def exclusive(path: Path, *, timeout: float = 0.0) -> Lock:
     return _acquire(path, fcntl.LOCK_EX, timeout)
 
 
-def is_held(path: Path) -> bool:
-    """Whether somebody holds a lock on ``path`` now; a missing file is not held."""
+def attempt(path: Path) -> Lock | None:
+    """An exclusive lock on ``path`` without waiting; None where somebody else holds one."""
+    return _try(path, fcntl.LOCK_EX)
+
+
+def is_held(path: Path, *, exclusively: bool = False) -> bool:
+    """Whether somebody holds a lock on ``path`` now; a missing file is not held.
+
+    ``exclusively``: an exclusive lock. Two that ask so at once never take each other for a holder.
+    """
     if not path.exists():
         return False
-    try:
-        exclusive(path).release()
-    except LockTimeout:
-        return True
+    lock = _try(path, fcntl.LOCK_SH if exclusively else fcntl.LOCK_EX)
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
+def keep_apart(held: Lock) -> bool:
+    """Whether a second exclusive lock beside ``held``, an exclusive one, is refused, on every machine.
+
+    Where it is not, nobody can say who uses what, and nothing may be deleted.
+    """
+    return is_held(held.path) and not of_this_machine(held.path)
+
+
+def of_this_machine(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether locks on ``path`` are seen by this machine alone, though others may have that disk too.
+
+    False where the system does not tell how it is mounted.
+    """
+    with contextlib.suppress(OSError):
+        device = path.stat().st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+            before, _, after = line.partition(" - ")
+            if before.split()[2] == number:
+                return not _SEEN_HERE_ONLY.isdisjoint(",".join(after.split()[2:]).split(","))
     return False
 
 
@@ -90,22 +124,31 @@ def _target(link: Path) -> str:
 
 def _acquire(path: Path, kind: int, timeout: float) -> Lock:
     deadline = time.monotonic() + timeout
+    while (lock := _try(path, kind)) is None:
+        if time.monotonic() >= deadline:
+            pids = holders(path)
+            raise LockTimeout(
+                f"{path} is locked by another process",
+                why="pids " + ", ".join(map(str, pids)) if pids else "",
+                fix="wait for it to end, then try again",
+            )
+        time.sleep(_POLL)
+    return lock
+
+
+def _try(path: Path, kind: int) -> Lock | None:
+    """The lock, or None where somebody else's is in its way."""
     while True:
-        fd = _open(path, kind)
+        fd = _open(path)
         try:
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return Lock(path, fd)
             os.close(fd)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN):
                 raise
-            if time.monotonic() >= deadline:
-                raise LockTimeout(
-                    f"{path} is locked by another process",
-                    why="pids " + ", ".join(map(str, holders(path))) if holders(path) else "",
-                    fix="wait for it to end, then try again",
-                ) from error
-            time.sleep(_POLL)
-            continue
+            return None
         except BaseException:
             os.close(fd)
             raise
@@ -114,16 +157,14 @@ def _acquire(path: Path, kind: int, timeout: float) -> Lock:
         os.close(fd)
 
 
-def _open(path: Path, kind: int) -> int:
+def _open(path: Path) -> int:
     flags = os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o644)
-    except PermissionError:
-        return os.open(path, flags | os.O_RDONLY)
     except OSError as error:
-        if error.errno == errno.EROFS and kind == fcntl.LOCK_SH:
-            return os.open(path, flags | os.O_RDONLY)
-        raise
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return os.open(path, flags | os.O_RDONLY)  # will do for either lock
 
 
 def _same_file(path: Path, fd: int) -> bool:

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import locks, process, uv
+from . import locks, process, room, uv
 from .base import registry
 from .base.registry import RegisteredBase
 from .choose import Choice, choose
-from .errors import BuildFailed, CorruptState, NotebookUnreadable, OverlayError
+from .errors import BuildFailed, CorruptState, LockTimeout, NotebookUnreadable, OverlayError
 from .inkernel.info import VARIABLE, Info
 from .inkernel.packages import named_in, packages
 from .notebook.find import FoundNotebook
@@ -29,6 +29,7 @@ from .overlay.skeleton import write_interpreter, write_receipts
 from .pausepoint import pause
 from .request import Request, parse_request
 from .settings import Settings
+from .warm import Ground
 
 _MAIN = Path(__file__).parent / "inkernel" / "main.py"
 _LAUNCH_WAIT = 10.0  # seconds for another launch of the same notebook to write its skeleton
@@ -41,6 +42,7 @@ class Launch:
     ``held`` are locks that the kernel inherits; whoever starts it hands them over, then releases
     its own. ``kept`` is the directory of the notebook's overlays, and ``seen`` the notebook as a
     file; ``scratch`` is the directory of a kernel without a notebook, to be removed with it.
+    ``ground`` is what a warm start needs to know, where the overlay is ready.
     """
 
     argv: list[str]
@@ -50,6 +52,12 @@ class Launch:
     seen: store.Identity | None = None
     scratch: Path | None = None
     failure: OverlayError | None = None
+    ground: Ground | None = None
+
+    def let_go(self) -> None:
+        """Release what is held here; a kernel that has inherited it goes on holding it."""
+        for lock in self.held:
+            lock.release()
 
 
 def prepare(
@@ -64,24 +72,25 @@ def prepare(
 
     Nor for what a settings file holds, where ``settings`` is a function that reads it.
     """
+    near = Path()
     try:
         known = settings if isinstance(settings, Settings) else settings()
+        near = Path(known.overlay_root)
         return _prepare(found, pinned=pinned, settings=known, environ=environ, kernel_id=kernel_id)
     except Exception as error:  # the edge: a launch that raises is a kernel that hangs
-        return _explaining_kernel(_told(error), found, environ)
+        return _explaining_kernel(_told(error, near), found, environ)
 
 
 def _prepare(
     found: FoundNotebook, *, pinned: str, settings: Settings, environ: Mapping[str, str], kernel_id: str
 ) -> Launch:
-    asked = _asked(found)
+    asked = _asked(found, settings)
     root = store.Store(Path(settings.overlay_root))
     root.prepare()
-    chosen = choose(asked.request, pinned=pinned, settings=settings, root=root)
+    chosen, held = _chosen_and_held(asked.request, pinned, settings, root)
     base = chosen.base
     kept = root.notebook_dir(found.path) if found.path else None
     directory = kept or root.scratch_dir(kernel_id or f"pid{os.getpid()}")
-    held = [lock for lock in (registry.hold(base),) if lock]
     try:
         claim = _claim(root, directory, asked.request, chosen, settings, found)
     except BaseException:
@@ -109,12 +118,14 @@ def _prepare(
         builder=tuple(builder_command()),
         held=tuple(lock.fd for lock in held),
     )
-    env = kernel_environment(environ, claim.generation.path, manifest, base.receipts)
+    env = kernel_environment(environ, claim.generation.path, manifest, base.receipts, settings.policy)
     argv = [str(claim.generation.python), str(_MAIN)]
     told = {**env, VARIABLE: info.dumps()}
+    ready = claim.generation.state() is store.State.READY
+    launch = Launch(argv, told, held, ground=Ground(base, settings) if ready else None)
     if found.path is None:
-        return Launch(argv, told, held, scratch=directory)
-    return Launch(argv, told, held, kept=directory, seen=store.identity(found.path))
+        return dataclasses.replace(launch, scratch=directory)
+    return dataclasses.replace(launch, kept=directory, seen=store.identity(found.path))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +150,7 @@ def look(found: FoundNotebook, *, pinned: str, settings: Settings) -> Outlook:
 
     Nothing is changed, but that an adopted base which is not what it was is looked at again.
     """
-    asked = _asked(found)
+    asked = _asked(found, settings)
     root = store.Store(Path(settings.overlay_root))
     chosen = choose(asked.request, pinned=pinned, settings=settings, root=root)
     base = chosen.base
@@ -174,7 +185,7 @@ class _Asked:
     has_script: bool = False
 
 
-def _asked(found: FoundNotebook) -> _Asked:
+def _asked(found: FoundNotebook, settings: Settings) -> _Asked:
     """The notebook's request; an unreadable notebook asks for nothing, and is told of."""
     if found.content is None and found.path is None:
         return _Asked(Request(), ("no notebook is known to this kernel: it runs on the base alone",))
@@ -187,8 +198,27 @@ def _asked(found: FoundNotebook) -> _Asked:
     except NotebookUnreadable as error:
         why = f" ({error.why})" if error.why else ""
         return _Asked(Request(), (f"{error.what}: running on the base alone{why}",))
-    request = parse_request(text.metadata, text.script_blocks, uv_lock=text.uv_lock)
+    request = parse_request(
+        text.metadata, text.script_blocks, uv_lock=text.uv_lock, allow_urls=settings.policy.urls
+    )
     return _Asked(request, request.warnings, bool(text.script_blocks))
+
+
+def _chosen_and_held(
+    request: Request, pinned: str, settings: Settings, root: store.Store
+) -> tuple[Choice, list[locks.Lock]]:
+    """The base, and the lock that keeps it; chosen anew where it was removed in between."""
+    while True:
+        chosen = choose(request, pinned=pinned, settings=settings, root=root)
+        pause("chosen")
+        try:
+            lock = registry.hold(chosen.base)
+        except LockTimeout:
+            continue
+        if registry.is_registered(chosen.base):
+            return chosen, [lock] if lock else []
+        if lock:
+            lock.release()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,9 +242,12 @@ def _claim(
     base = chosen.base
     order = store.order_of(request, base.manifest, settings)
     with _launch_lock(directory):
-        if (generation := root.fitting(directory, order)) is not None:
+        while (generation := root.fitting(directory, order)) is not None:
             pause("found")
-            return _Claim(generation, _hold(generation))
+            lock = _hold(generation)
+            if generation.state() is not store.State.ABANDONED:
+                return _Claim(generation, lock)
+            lock.release()  # its builder ended a moment ago, because nobody waited for it any more
         left_behind = _installed_by_hand(root, directory, request)
         generation = root.begin(directory)
         lock = _hold(generation)
@@ -250,8 +283,10 @@ def _launch_lock(directory: Path) -> locks.Lock:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             return locks.exclusive(directory / store.LAUNCH_LOCK, timeout=_LAUNCH_WAIT)
-        except FileNotFoundError:  # the collector took the directory away in between
-            continue
+        except FileNotFoundError:
+            if directory.exists():  # and takes no lock file
+                raise
+            continue  # the collector took the directory away in between
 
 
 def _hold(generation: store.Generation) -> locks.Lock:
@@ -297,11 +332,13 @@ def _explaining_kernel(error: OverlayError, found: FoundNotebook, environ: Mappi
     return Launch([sys.executable, str(_MAIN)], {**environ, VARIABLE: info.dumps()}, [], failure=error)
 
 
-def _told(error: Exception) -> OverlayError:
-    """Any error as one that can be told in a cell."""
+def _told(error: Exception, near: Path) -> OverlayError:
+    """Any error as one that can be told in a cell; ``near`` is where, if it does not say so itself."""
     if isinstance(error, OverlayError):
         return error
     if isinstance(error, OSError):
+        if lack := room.lack_of(error, near):
+            return BuildFailed(f"the overlay could not be prepared: {lack.what}", why=lack.why, fix=lack.fix)
         return BuildFailed(
             f"the overlay could not be prepared: {error.strerror or error}",
             why=str(error),

@@ -1,13 +1,15 @@
 """The only place of this package that starts processes.
 
 Argument lists, never a shell. A child gets exactly the environment it is given and its own
-process group, so that a deadline or Ctrl-C ends the whole family and nobody is left behind.
+process group, so that a deadline or Ctrl-C ends the whole family and nobody is left behind; a
+guard does the same where this process is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -16,27 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from . import room
 from .errors import CommandFailed
+from .inkernel.inherited import inherited_environment
 
-# What a child may inherit: how to find programs, files, certificates and proxies, and in which
-# language to speak. Everything else (tokens of JupyterHub and clouds above all) stays here.
-_INHERITED = frozenset({
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP", "TERM",
-    "COLUMNS", "NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
-    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy",
-    "no_proxy", "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS", "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH", "SDKROOT", "CUDA_HOME", "CUDA_PATH", "ROCM_HOME", "ROCM_PATH",
-})  # fmt: skip
-_INHERITED_PREFIXES = ("LC_", "XDG_", "UV_", "PIP_", "TORCH_OVERLAY_PAUSE")
-# Settings that bind a package manager to an environment other than the one we name.
-_NOT_INHERITED = frozenset({
-    "UV_PYTHON", "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_SYSTEM_PYTHON", "UV_BREAK_SYSTEM_PACKAGES",
-    "UV_WORKING_DIR", "UV_WORKING_DIRECTORY", "UV_ENV_FILE", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT",
-    "UV_OVERRIDE", "UV_EXCLUDE", "UV_TORCH_BACKEND", "UV_TARGET", "UV_PREFIX", "UV_REQUIRE_HASHES",
-    "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT", "PIP_PYTHON", "PIP_CONSTRAINT",
-    "PIP_BUILD_CONSTRAINT", "PIP_REQUIREMENT", "PIP_EDITABLE", "PIP_REQUIRE_VIRTUALENV",
-    "PIP_BREAK_SYSTEM_PACKAGES",
-})  # fmt: skip
+# Reads until our end of its input closes, which happens however we end, then kills a process group.
+_GUARD = ("/bin/sh", "-c", 'read -r _; kill -s KILL -- "-$0"')
+
+__all__ = ["Completed", "end_group", "inherited_environment", "run", "spawn"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +46,6 @@ class Completed:
         raise CommandFailed(what, why=why, fix=fix)
 
 
-def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of ``environ`` that package managers may see: no tokens, no foreign environment."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if (name in _INHERITED or name.startswith(_INHERITED_PREFIXES))
-        and not (name in _NOT_INHERITED or name.startswith("UV_PUBLISH_"))  # tokens to upload with
-    }
-
-
 def run(
     argv: Sequence[str | os.PathLike[str]],
     *,
@@ -81,7 +60,8 @@ def run(
     ``timeout`` is in seconds, over the whole run. ``on_line`` hears each line of either
     output as it comes. The default working directory is the root, which no project lies above: uv and pip
     look for configuration in the working directory and its parents. Raises CommandFailed where
-    the program cannot be started or misses its deadline; an exit status is for the caller.
+    the program cannot be started or misses its deadline; an exit status is for the caller. The
+    command does not outlive this process.
     """
     words = tuple(os.fspath(word) for word in argv)
     try:
@@ -96,10 +76,15 @@ def run(
             encoding="utf-8",
             errors="replace",
             start_new_session=True,
+            restore_signals=False,  # a file that grows over a limit is an error to tell, not a core dump
             pass_fds=tuple(pass_fds),
         )
     except OSError as error:
-        raise CommandFailed(f"{words[0]} could not be started", why=str(error)) from error
+        ours = error.errno in (errno.EMFILE, errno.ENFILE)  # and nothing is wrong with the program
+        lack = room.lack_of(error, Path(words[0])) if ours else None
+        fix = lack.fix if lack else ""
+        raise CommandFailed(f"{words[0]} could not be started", why=str(error), fix=fix) from error
+    guard = _guard(child.pid)
     printed: tuple[list[str], list[str]] = ([], [])
     readers = [
         threading.Thread(target=_read_lines, args=(stream, lines, on_line), daemon=True)
@@ -118,6 +103,7 @@ def run(
         timer.start()
     try:
         returncode = child.wait()
+        _dismiss(guard)
         for reader in readers:
             reader.join()
     except BaseException:
@@ -125,6 +111,7 @@ def run(
         child.wait()
         raise
     finally:
+        _dismiss(guard)
         if timer:
             timer.cancel()
         for stream in (child.stdout, child.stderr):
@@ -150,7 +137,7 @@ def spawn(
     It leads a process group of its own, works in the root directory and writes what it prints
     to ``log``. A thread reaps it, so that a long-lived server collects no zombies.
     """
-    with log.open("ab") as sink:
+    with open(log, "ab", opener=_private) as sink:
         child = subprocess.Popen(
             [os.fspath(word) for word in argv],
             env=dict(env),
@@ -169,6 +156,34 @@ def end_group(pid: int, how: int = signal.SIGKILL) -> None:
     """Send ``how`` to the process group that ``pid`` leads; one that is gone is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, how)
+
+
+def _guard(group: int) -> subprocess.Popen[bytes] | None:
+    """A process that ends ``group`` once this one has ended; None where the machine takes no more."""
+    try:
+        return subprocess.Popen(
+            [*_GUARD, str(group)],
+            env={},
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return None
+
+
+def _dismiss(guard: subprocess.Popen[bytes] | None) -> None:
+    """End a guard before its group's number can be another's."""
+    if guard is not None and guard.stdin is not None:
+        guard.kill()
+        guard.wait()
+        guard.stdin.close()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _read_lines(stream: IO[str] | None, lines: list[str], on_line: Callable[[str], None] | None) -> None:

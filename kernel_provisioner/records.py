@@ -51,6 +51,11 @@ def rows(dist_info: Path) -> Iterator[tuple[str, str, str]]:
                 yield path, hashed, size
 
 
+def row_of(file: Path) -> tuple[str, str]:
+    """What a RECORD says of a file: its hash and its size."""
+    return f"sha256={_digest(file, 'sha256')}", str(file.stat().st_size)
+
+
 class Seen:
     """Files that were read and found right, remembered in ``path``; without one, none are.
 

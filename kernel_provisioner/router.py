@@ -30,6 +30,7 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 from .accelerators import ECOSYSTEM
 
 _TIMEOUT = 20.0  # seconds for one page of the index
+_POLL = 0.01  # seconds; how long the end may take
 _EMPTY = "<!DOCTYPE html><html><body></body></html>"
 _NOT_THERE = (403, 404)  # PyTorch's index answers 403 for a project that it does not have
 _FAILED = 424  # "failed dependency": uv ends at once, where a 5xx makes it ask again and again
@@ -53,7 +54,7 @@ class Router:
         self._secret = secrets.token_urlsafe(12)  # other users of the machine get no answers
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL,), daemon=True)
 
     @property
     def url(self) -> str:
@@ -123,7 +124,7 @@ class Router:
 
 def without_credentials(text: str) -> str:
     """``text`` with ``user:password@`` taken out of every URL in it."""
-    return re.sub(r"(?<=://)[^/\s@'\"]+@", "", text)
+    return re.sub(r"(?<=://)[^/?#\s'\"]+@", "", text)
 
 
 def foreign(packages: Iterable[Mapping[str, Any]], tag: str, upstream: str) -> list[Mapping[str, Any]]:

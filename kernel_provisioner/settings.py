@@ -5,24 +5,33 @@ directories, the same files that the command ``jupyter overlay`` reads: ``jupyte
 papermill hand no configuration to provisioners, so the files are read here. A Jupyter server's
 own configuration, where there is one, comes on top. Environment variables come last, for one
 shell or one container. A notebook can set none of these.
+
+Settings (``TorchOverlay``) of a more personal file take the place of a more official one's. Rules
+(``TorchPolicy``) do not: all of them hold. Those of the system's directories and of this Python
+environment's are read whatever the environment variables say.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import difflib
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from traitlets import Bool, Enum, TraitError, Unicode
+from traitlets import TraitError, Unicode
 from traitlets.config import Config, Configurable
 
 from .accelerators import DEFAULT_INDEX_TEMPLATE
 from .errors import CorruptState
+from .policy import OPEN, Layer, Policy
+from .policy.traits import layer_of, refuse_unknown
 
 CONFIG_NAME = "jupyter_overlay_config"
+_SERVERS = "the configuration of this server or command"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +41,17 @@ class Settings:
     overlay_root: str
     index_template: str
     preference: str
-    pins: str
-    source_builds: str
-    offline: bool
+    policy: Policy = OPEN
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON values."""
-        return dataclasses.asdict(self)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**values, "policy": self.policy.as_list()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """What ``as_dict`` wrote."""
+        return cls(**{**values, "policy": Policy.from_list(values["policy"])})
 
 
 class TorchOverlay(Configurable):
@@ -60,87 +73,162 @@ class TorchOverlay(Configurable):
         help="""What auto and cuda mean on this machine: a tag such as cu126, or cpu. Empty: the
         newest build that the hardware runs. Environment: TORCH_OVERLAY_ACCELERATOR.""",
     ).tag(config=True)
-    pins = Enum(
-        ["stack", "all"],
-        "stack",
-        help="""Which base packages an overlay may never replace: "stack", torch's own stack and what
-        ipykernel needs; "all", every one.""",
-    ).tag(config=True)
-    source_builds = Enum(
-        ["after-first-cell", "never"],
-        "after-first-cell",
-        help="""When extras without a wheel are built from source, which runs their code: once the
-        user has run a cell, or never.""",
-    ).tag(config=True)
-    offline = Bool(
-        False,
-        help="Use only uv's cache, never the network. Environment: UV_OFFLINE.",
-    ).tag(config=True)
 
-    def settings(self, environ: Mapping[str, str]) -> Settings:
-        """The values in force, with those of ``environ`` on top."""
+    def settings(self, environ: Mapping[str, str], policy: Policy = OPEN) -> Settings:
+        """The values in force, with those of ``environ`` on top, within what ``policy`` allows.
+
+        Raises ValueError where the policy leaves no index.
+        """
+        if environ.get("UV_OFFLINE", "").lower() in ("1", "true"):
+            policy = policy.joined(Policy((Layer("the environment (UV_OFFLINE)", {"offline": True}),)))
         return Settings(
             overlay_root=environ.get("TORCH_OVERLAY_ROOT") or self.overlay_root or _default_root(),
-            index_template=environ.get("TORCH_OVERLAY_INDEX") or self.index_template,
+            index_template=policy.template(environ.get("TORCH_OVERLAY_INDEX") or self.index_template),
             preference=environ.get("TORCH_OVERLAY_ACCELERATOR") or self.preference,
-            pins=self.pins,
-            source_builds=self.source_builds,
-            offline=self.offline or environ.get("UV_OFFLINE", "").lower() in ("1", "true"),
+            policy=policy,
         )
 
 
 def load_settings(environ: Mapping[str, str] = os.environ, config: Config | None = None) -> Settings:
     """The settings in force here: files, then ``config`` (a server's own), then ``environ``.
 
-    Raises CorruptState where a file cannot be read or holds a value that does not exist: going on
-    without it could mean to go on without a policy.
+    Raises CorruptState where a file cannot be read or holds a value or a name that does not exist:
+    going on without it could mean to go on without a policy.
     """
+    files = _files()
+    merged = copy.deepcopy(files.merged)  # what is merged into it must not stay
     try:
-        merged = _files_config()
+        policy = files.policy
         if config is not None:
+            refuse_unknown(dict.get(config, "TorchOverlay") or Config(), TorchOverlay)
+            policy = policy.joined(_rest(layer_of(config, _SERVERS), policy))
             merged.merge(config)
-        return TorchOverlay(config=merged).settings(environ)
-    except TraitError as error:
+        return TorchOverlay(config=merged).settings(environ, policy)
+    except (TraitError, ValueError) as error:
         raise CorruptState(
-            f"a setting of TorchOverlay cannot be used: {error}",
+            f"a setting of TorchOverlay or TorchPolicy cannot be used: {error}",
             fix=f"correct it in {CONFIG_NAME}.py or .json; jupyter --paths  lists where these lie",
         ) from error
 
 
-_loaded: tuple[tuple[tuple[str, int], ...], Config] | None = None
+def load_section(name: str) -> Config:
+    """What the files say of another class of ours, as ``c.<name>``; raises CorruptState."""
+    return copy.deepcopy(dict.get(_files().merged, name) or Config())
 
 
-def _files_config() -> Config:
+def load_policy(environ: Mapping[str, str] = os.environ) -> Policy:
+    """The policy alone, as the files have it now; raises CorruptState."""
+    return load_settings(environ).policy
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    """What the configuration files say: settings merged, the user's own last, and the rules apart."""
+
+    merged: Config
+    policy: Policy
+
+
+_Key = tuple[tuple[str, int, int, int], ...]
+_loaded: tuple[_Key, _Files] | None = None
+
+
+def _files() -> _Files:
     """The configuration files' content, read again only when one of them changed."""
     global _loaded  # noqa: PLW0603 - one cache for the process, keyed by the files' own times
-    found = []
-    for directory in reversed(_config_path()):  # the last one read wins: the user's own
+    found: list[tuple[str, int, int, int]] = []
+    official = _official_path()
+    personal = _config_path()
+    for directory in dict.fromkeys([*official, *reversed(personal)]):
         for suffix in (".json", ".py"):
             path = directory / (CONFIG_NAME + suffix)
-            try:
-                found.append((str(path), path.stat().st_mtime_ns))
-            except OSError:
-                continue
+            if info := _looked_at(path, official=directory in official):
+                found.append((str(path), info.st_mtime_ns, info.st_size, info.st_ino))
     key = tuple(found)
     if _loaded is None or _loaded[0] != key:
-        _loaded = (key, _read_config([Path(name) for name, _ in found]))
-    return copy.deepcopy(_loaded[1])  # what is merged into it must not stay
+        _loaded = (key, _read([Path(name) for name, *_ in found], list(reversed(personal))))
+    return _loaded[1]
 
 
-def _read_config(paths: list[Path]) -> Config:
+def _looked_at(path: Path, *, official: bool) -> os.stat_result | None:
+    """What the disk says of a file; None where there is none. Raises CorruptState where it cannot say."""
+    try:
+        info = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise CorruptState(
+            f"whether there is {path} cannot be seen",
+            why=f"{error.strerror or error}; it may hold this system's policy",
+            fix=f"let everybody who runs notebooks read {path.parent}",
+        ) from error
+    for place, mode in ((path, info.st_mode), (path.parent, path.parent.stat().st_mode)) if official else ():
+        if mode & stat.S_IWOTH:
+            raise CorruptState(
+                f"{place} can be changed by anybody",
+                why="who changes it changes the policy, and its Python runs as whoever starts Jupyter",
+                fix=f"chmod o-w {place}",
+            )
+    return info
+
+
+def _read(paths: Sequence[Path], directories: Sequence[Path]) -> _Files:
+    """Read the files, the most official first; settings count in the order of ``directories``."""
+    merged, layers, contents = Config(), [], {}
+    for path in paths:
+        content = contents[path] = _content(path)
+        try:
+            refuse_unknown(dict.get(content, "TorchOverlay") or Config(), TorchOverlay)
+            _refuse_lookalikes(content)
+            layer = layer_of(content, str(path))
+        except TraitError as error:
+            raise CorruptState(f"{path} cannot be used", why=str(error), fix="correct that file") from error
+        if layer:
+            layers.append(layer)
+    for directory in directories:
+        for path in paths:
+            if path.parent == directory:
+                merged.merge(contents[path])
+    return _Files(merged, Policy(tuple(layers)))
+
+
+def _content(path: Path) -> Config:
     from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
 
-    merged = Config()
-    for path in paths:
-        loader = PyFileConfigLoader if path.suffix == ".py" else JSONFileConfigLoader
-        try:
-            merged.merge(loader(path.name, str(path.parent)).load_config())
-        except Exception as error:  # a Python file can fail in any way
-            why = f"{type(error).__name__}: {error}"
-            raise CorruptState(
-                f"{path} cannot be read", why=why, fix="correct or remove that file"
-            ) from error
-    return merged
+    loader = PyFileConfigLoader if path.suffix == ".py" else JSONFileConfigLoader
+    try:
+        content: Config = loader(path.name, str(path.parent)).load_config()
+    except Exception as error:  # a Python file can fail in any way
+        why = f"{type(error).__name__}: {error}"
+        raise CorruptState(f"{path} cannot be read", why=why, fix="correct or remove that file") from error
+    return content
+
+
+def _rest(layer: Layer | None, known: Policy) -> Policy:
+    """What ``layer`` says that no file does: a command's configuration holds the files' rules once more."""
+    if layer is None:
+        return OPEN
+    said = [dict(other.rules) for other in known.layers]
+    rules = {name: value for name, value in layer.rules.items()
+             if not any(name in other and other[name] == value for other in said)}  # fmt: skip
+    return Policy((Layer(layer.source, rules),)) if rules else OPEN
+
+
+def _refuse_lookalikes(config: Config) -> None:
+    """Raise TraitError for a section that is nothing, but is called nearly like one of ours."""
+    known = {name.lower(): name for name in ("TorchPolicy", "TorchOverlay", "TorchOverlayProvisioner")}
+    for section in set(config) - set(known.values()):
+        name = str(section).lower()
+        close = difflib.get_close_matches(name, known, 1, cutoff=0.0 if name.startswith("torch") else 0.75)
+        if close:
+            raise TraitError(f"c.{section} is nothing; did you mean c.{known[close[0]]}?")
+
+
+def _official_path() -> list[Path]:
+    """Directories that count for the policy whatever a user's environment variables say."""
+    from jupyter_core.paths import ENV_CONFIG_PATH, SYSTEM_CONFIG_PATH
+
+    return [Path(entry) for entry in (*reversed(SYSTEM_CONFIG_PATH), *ENV_CONFIG_PATH)]
 
 
 def _config_path() -> list[Path]:

@@ -6,18 +6,23 @@ user's and the system's own uv settings count, a ``uv.toml`` beside a notebook n
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 import re
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import process
+from . import ownership, process, room
+from .aside import Aside
 from .errors import CommandFailed, InstallFailed, ResolutionFailed, UvUnusable
+from .policy import OPEN, Policy
 
 MINIMUM = (0, 12, 18)  # the first with `uv pip install --dry-run --output-format json`
 _HTTP_TIMEOUT = 30  # seconds; uv's own default for UV_HTTP_TIMEOUT
@@ -35,19 +40,29 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Uv:
-    """A usable uv: its path, its version, and the environment it runs with."""
+    """A usable uv: its path, its version, and the environment it runs with.
+
+    ``ends`` is the moment (of ``time.monotonic``) by which the policy wants all to be done.
+    """
 
     path: str
     version: tuple[int, ...]
     env: Mapping[str, str]
-    offline: bool = False
+    policy: Policy = OPEN
+    ends: float | None = None
     planning: int = 20  # deadlines in multiples of UV_HTTP_TIMEOUT, by default 10 and 30 minutes:
     installing: int = 60  # an index that sends a byte now and then keeps uv waiting for ever
+    cache: Path | None = None  # made private where it is not there yet
 
     @property
     def page_timeout(self) -> float:
         """Seconds for a page of PyTorch's index: less than uv waits for the page of any index."""
         return 0.7 * self.http_timeout
+
+    @property
+    def whole_timeout(self) -> float:
+        """Seconds for all look-ups and downloads of one build together."""
+        return float(self.http_timeout * (self.planning + self.installing))
 
     @property
     def http_timeout(self) -> int:
@@ -91,12 +106,13 @@ class Uv:
         """Exact pins as PEP 751 text (files with hashes); with ``indexes`` each package names its index."""
         common: list[str | Path] = ["pip", "compile", "-q", "--no-deps", "--python", python, pins, *options]
         common.append("--no-header")  # which would name this machine's directories
+        asked = Aside(lambda: self.run(*common, "--emit-index-annotation")) if indexes else None
         done = self.run(*common, "--format", "pylock.toml", "-o", output)
         if done.returncode != 0:
             raise failure("the plan cannot be locked", done.stderr)
-        if not indexes:
+        if asked is None:
             return output.read_text(encoding="utf-8")
-        where = self.run(*common, "--emit-index-annotation")
+        where = asked.result()
         if where.returncode != 0:
             raise failure("the plan cannot be locked", where.stderr)
         text = _name_indexes(output.read_text(encoding="utf-8"), _parse_indexes(where.stdout))
@@ -138,31 +154,93 @@ class Uv:
     ) -> process.Completed:
         """Run uv with these words from the root directory, whatever its exit status.
 
-        Raises InstallFailed where it does not end in time.
+        Raises InstallFailed where it is killed or does not end in time, NotAllowed where the policy gives
+        less time.
         """
-        offline = ("--offline",) if self.offline and "--offline" not in argv else ()
+        if self.cache and argv[0] == "pip":
+            with contextlib.suppress(OSError):  # uv itself will say so
+                ownership.make_private(self.cache)
+        offline = ("--offline",) if self.policy.offline and "--offline" not in argv else ()
         installs = "install" in argv and "--dry-run" not in argv
+        timeout = float(self.http_timeout * (self.installing if installs else self.planning))
+        left = timeout if self.ends is None else self.ends - time.monotonic()
+        if left <= 0:
+            raise self.policy.late()
         try:
-            return process.run(
+            done = process.run(
                 (self.path, *argv, "--color", "never", "--no-progress", *offline),
                 env=self.env,
                 on_line=on_line,
-                timeout=self.http_timeout * (self.installing if installs else self.planning),
+                timeout=min(timeout, left),
             )
         except CommandFailed as error:
+            if self.ends is not None and time.monotonic() >= self.ends:
+                raise self.policy.late() from error
             fix = f"try again; over a slow line, set UV_HTTP_TIMEOUT to more than {self.http_timeout}"
-            raise InstallFailed(error.what, why=error.why, fix=fix) from error
+            raise InstallFailed(error.what, why=error.why, fix=error.fix or fix) from error
+        if done.returncode < 0:
+            raise InstallFailed(
+                f"{self.path} was ended by signal {-done.returncode}",
+                why="somebody killed it, or the machine ran out of memory",
+                fix="try again; where it comes again, give it more memory",
+            )
+        return done
 
 
-def find_uv(environ: Mapping[str, str] = os.environ, *, offline: bool = False) -> Uv:
-    """The uv that came with this package; raises UvUnusable where it is missing or too old."""
-    env = process.inherited_environment(environ)
+def find_uv(
+    environ: Mapping[str, str] = os.environ, *, policy: Policy = OPEN, ends: float | None = None
+) -> Uv:
+    """The uv that came with this package; raises UvUnusable.
+
+    That is where it is missing or too old, or where its cache is open to others.
+    """
+    env = index_variables(process.inherited_environment(environ), policy)
     env.setdefault("UV_HTTP_RETRIES", "2")
     env["UV_NO_PROGRESS"] = "1"
     for name in ("NO_PROXY", "no_proxy"):  # our own index answers on the loopback address
         env[name] = ",".join([*filter(None, [env.get(name) or env.get(name.swapcase())]), "127.0.0.1"])
     path = uv_path()
-    return Uv(path, checked_version(path), env, offline)
+    version = checked_version(path)
+    cache = _own_cache(path, tuple(sorted(env.items())))
+    return Uv(path, version, env, policy, ends, cache=cache)
+
+
+# What says to uv where packages are.
+_WHERE = frozenset({
+    "UV_CONFIG_FILE", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX",
+    "UV_INDEX_STRATEGY", "UV_INDEX_URL", "UV_NO_INDEX", "UV_TORCH_BACKEND",
+})  # fmt: skip
+
+
+def index_variables(environ: Mapping[str, str], policy: Policy) -> dict[str, str]:
+    """``environ`` with the policy's indexes, where it names any, in the place of all others for uv."""
+    if not policy.indexes:
+        return dict(environ)
+    env = {name: value for name, value in environ.items() if name not in _WHERE}
+    first, *others = policy.indexes
+    if others:
+        env["UV_INDEX"] = " ".join(others)
+    return {**env, "UV_NO_CONFIG": "1", "UV_DEFAULT_INDEX": first}
+
+
+@functools.cache
+def _own_cache(path: str, env: tuple[tuple[str, str], ...]) -> Path | None:
+    """Where uv's cache is, None where it does without; raises UvUnusable where others could change it.
+
+    uv installs what it once unpacked there without looking at it again, and by hard links: who can
+    write there writes into environments.
+    """
+    said = process.run((path, "cache", "dir", "--color", "never"), env=dict(env), timeout=20)
+    cache = Path("/", said.stdout.strip())  # uv works in the root directory
+    if said.returncode != 0 or cache.parent == Path(tempfile.gettempdir()):
+        return None
+    ownership.refuse_strangers(
+        cache,
+        what="uv's cache cannot be used",
+        fix="set UV_CACHE_DIR to a directory that you and root alone can change",
+        error=UvUnusable,
+    )
+    return cache
 
 
 @functools.cache
@@ -182,7 +260,8 @@ def checked_version(path: str) -> tuple[int, ...]:
     try:
         said = process.run((path, "--version"), env={}, timeout=20).check("uv does not run").stdout
     except CommandFailed as error:
-        raise UvUnusable(f"uv at {path} does not answer", why=error.why or error.what, fix=_FIX) from error
+        what, fix = f"uv at {path} does not answer", error.fix or _FIX
+        raise UvUnusable(what, why=error.why or error.what, fix=fix) from error
     numbers = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
     version = tuple(map(int, numbers.groups())) if numbers else ()
     if version < MINIMUM:
@@ -217,12 +296,15 @@ def failure(what: str, stderr: str) -> ResolutionFailed | InstallFailed:
     why = said_by_uv(stderr)
     if re.search(r"401 Unauthorized|403 Forbidden", stderr):
         return InstallFailed(what, why=why, fix=_CREDENTIALS)
+    if re.search(r"acquire lock.*os error (37|38|95|524)\b", stderr, re.DOTALL):
+        fix = "set UV_CACHE_DIR to a local disk: the disk of uv's cache keeps no locks"
+        return InstallFailed(what, why=why, fix=fix)
     if "No solution found" in stderr or "unsatisfiable" in stderr:
         if re.search(r"network was disabled|offline", stderr, re.IGNORECASE):
             return InstallFailed(what, why=why, fix="go online once, so that the packages are in uv's cache")
         return ResolutionFailed(what, why=why)
-    if "No space left on device" in stderr:
-        return InstallFailed(what, why=why, fix="free space on the disk that the path above is on")
+    if lack := room.lack_in(why):
+        return InstallFailed(f"{what}: {lack.what}", why=lack.why, fix=lack.fix)
     if _UNREACHABLE.search(stderr):
         return InstallFailed(what, why=why, fix="check the network and the index settings, then try again")
     return InstallFailed(
@@ -231,9 +313,9 @@ def failure(what: str, stderr: str) -> ResolutionFailed | InstallFailed:
 
 
 def may_pass(error: InstallFailed) -> bool:
-    """Whether the network or the disk is at fault, and not what was to be fetched."""
+    """Whether the network or this machine is at fault, and not what was to be fetched."""
     gone = re.search(r"\b(404 Not Found|410 Gone)\b", error.why)
-    return "No space left on device" in error.why or (bool(_UNREACHABLE.search(error.why)) and not gone)
+    return room.lack_in(error.why) is not None or (bool(_UNREACHABLE.search(error.why)) and not gone)
 
 
 def said_by_uv(stderr: str) -> str:

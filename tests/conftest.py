@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.environ import clean_environment, default_index
+from tests.support.hub import Hub, deployed
 from tests.support.index import LocalIndex, serve_index
 from tests.support.pythons import Python, find_pythons
 
@@ -66,6 +67,13 @@ def torch_base_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchB
     for folder, _, _ in os.walk(home):  # a base is read-only, and a gigabyte
         Path(folder).chmod(0o700)
     shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def jupyterhub() -> Iterator[Hub]:
+    """One JupyterHub with three users for the whole run, set up as docs/deploy/jupyterhub says."""
+    with deployed("ada", "ben", "cleo") as hub:
+        yield hub
 
 
 @pytest.fixture

@@ -18,6 +18,9 @@ FLOORS = (
     "inkernel",
     "errors",
     "pausepoint",
+    "aside",
+    "room",
+    "ownership",
     "manifest",
     "accelerators",
     "records",
@@ -27,6 +30,7 @@ FLOORS = (
     "selection",
     "hardware",
     "notebook",
+    "policy",
     "settings",
     "process",
     "router",
@@ -38,6 +42,7 @@ FLOORS = (
     "venv",
     "prune",
     "choose",
+    "warm",
     "prepare",
     "provisioner",
     "launch",
@@ -48,7 +53,7 @@ FLOORS = (
 ENTRY_POINTS = ("builder/__main__.py", "provisioner", "launch", "cli")
 """Where a process or a plugin begins; two of these share code through the floors below them."""
 
-PURE = ("manifest", "accelerators", "fields", "pylock", "request", "selection")
+PURE = ("manifest", "accelerators", "fields", "policy", "pylock", "request", "selection")
 """Rooms that decide on values alone."""
 
 TOUCHES_THE_WORLD = frozenset({

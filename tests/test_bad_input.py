@@ -79,6 +79,7 @@ def test_nothing_asked_for_is_the_base_alone(name: str, launched: Launched) -> N
     assert outcome["base"]["tag"] == "cpu"
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("name", TOLD)
 def test_what_is_no_notebook_is_told_in_one_line(name: str, launched: Launched) -> None:
     """A broken file is no reason for a kernel not to start: the base alone, and one line that says why."""

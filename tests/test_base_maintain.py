@@ -137,6 +137,7 @@ def test_an_adopted_distribution_without_record_is_no_fault(shop: Workshop) -> N
     assert verify_base(shop.adopt(venv).base).sound
 
 
+@pytest.mark.fault(23)
 def test_a_base_in_use_is_not_removed_and_its_user_is_named(shop: Workshop, base: RegisteredBase) -> None:
     """Any process that holds the base's lock counts, whatever its pid; then it goes."""
     lock = hold(base)
@@ -187,6 +188,7 @@ def test_an_adopted_environment_survives_its_removal(shop: Workshop) -> None:
     assert read_register([shop.data_dir / "torch-bases"]).bases == ()
 
 
+@pytest.mark.fault(18)
 def test_a_damaged_manifest_is_set_aside_with_its_reason(shop: Workshop, base: RegisteredBase) -> None:
     """Other bases go on working; the list names the damaged one and the way out."""
     other = shop.create("cu124").base

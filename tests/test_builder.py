@@ -100,6 +100,7 @@ def test_a_package_may_not_replace_what_the_overlay_itself_stands_on(bench: Benc
     assert Path(path).name in built.told
 
 
+@pytest.mark.fault(17)
 def test_a_wheel_whose_record_lies_is_rejected(bench: Bench) -> None:
     """uv installs a file whose hash is not the one in RECORD; our own check does not let it pass."""
     bench.publish("liar", record="wrong-hash")
@@ -109,6 +110,7 @@ def test_a_wheel_whose_record_lies_is_rejected(bench: Bench) -> None:
     assert "RECORD" in built.failure["why"]
 
 
+@pytest.mark.fault(16)
 def test_a_damaged_wheel_is_rejected_and_the_next_try_succeeds(bench: Bench) -> None:
     """Nothing is published, nothing of it is used again."""
     wheel = bench.publish("fragile")
@@ -250,6 +252,7 @@ def test_another_base_has_a_lock_of_its_own(bench: Bench) -> None:
     assert (cpu.installed, cuda.installed) == ({"torchvision": "0.21.0+cpu"}, {"torchvision": "0.21.0+cu124"})
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize("content", ["", "lock-version = ", 'lock-version = "1.0"\npackages = []\n', "\0"])
 def test_a_damaged_lock_is_set_aside(bench: Bench, content: str) -> None:
     """The order is solved anew."""
@@ -300,6 +303,7 @@ def test_exclude_newer_leaves_pytorchs_index_to_the_base(bench: Bench) -> None:
     assert built.installed == {"torchvision": "0.21.0+cpu"}
 
 
+@pytest.mark.fault(19)
 def test_a_second_builder_of_one_overlay_steps_back(bench: Bench) -> None:
     """One builds; the other ends at once and leaves everything to the first."""
     bench.publish("slow-one")
@@ -344,6 +348,7 @@ def test_a_ready_overlay_is_not_built_again(bench: Bench) -> None:
     assert tree_hash(built.path / "staging") == before
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize(
     "name", ["with blank", "it's", 'a "quoted" one', "größe-日本", "a$HOME;b", "x" * 120]
 )

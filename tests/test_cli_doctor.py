@@ -101,11 +101,11 @@ def test_a_root_that_takes_no_overlays_is_named(shop: Workshop) -> None:
 def test_a_broken_configuration_file_is_named_and_no_traceback_shown(shop: Workshop) -> None:
     """Its syntax, or a value that a setting does not take."""
     path = Path(shop.env["JUPYTER_CONFIG_DIR"], "jupyter_overlay_config.py")
-    for content in ("c.TorchOverlay.pins = (", 'c.TorchOverlay.pins = "none"', "1 / 0"):
+    for content in ("c.TorchPolicy.pins = (", 'c.TorchPolicy.pins = "none"', "1 / 0"):
         path.write_text(content)
         ((text, fix),) = wrong(shop).items()
         assert "jupyter_overlay_config" in text
-        assert "jupyter --paths" in fix
+        assert "correct" in fix
 
 
 def test_the_indexes_are_asked_only_on_request(shop: Workshop, index: LocalIndex) -> None:

@@ -1,4 +1,7 @@
-"""Jupyter's own conformance suite for kernels, against "torch-cpu (shared)" with its overlay ready."""
+"""Jupyter's own conformance suite for kernels, against "torch-cpu (shared)" with its overlay ready.
+
+Once with a kernel that started normally, and once with one that started warm.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,29 @@ import jupyter_kernel_test
 import pytest
 
 from tests.conftest import TorchBase
-from tests.support.client import ENDS_WITHIN, connected, launched, unconnected
+from tests.support.client import ENDS_WITHIN, connected, connection_file, launched, unconnected
 from tests.support.notebooks import write_notebook
+from tests.support.server import jupyter_server
+from tests.support.warm import WARM, starts, warm_up
 
 pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def kernel(torch_base_home: TorchBase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def warm_kernel(torch_base_home: TorchBase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """As ``normal_kernel``, for a kernel that a server has forked."""
+    home = tmp_path_factory.mktemp("conformance-warm")
+    with jupyter_server(home / "work", torch_base_home.environment(home), options=[WARM]) as server:
+        warm_up(server)
+        write_notebook(server.root / "nb.ipynb", torch_env={"accelerator": "cpu"})
+        with server.session("nb.ipynb", "torch-cpu") as session:
+            assert starts(server)[-1] == "warm"
+            session.close()
+            yield connection_file(server, session)
+
+
+@pytest.fixture(scope="module")
+def normal_kernel(torch_base_home: TorchBase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The connection file of a kernel that started in a ready overlay; nobody listens to it yet."""
     home = tmp_path_factory.mktemp("conformance")
     spec, env = torch_base_home.data_dir / "kernels/torch-cpu", torch_base_home.environment(home)
@@ -30,6 +48,13 @@ def kernel(torch_base_home: TorchBase, tmp_path_factory: pytest.TempPathFactory)
         with connected(file) as client:
             client.kernel_info(reply=True)
         yield file
+
+
+@pytest.fixture(scope="class")
+def kernel(request: pytest.FixtureRequest) -> Path:
+    """The kernel that a class is for."""
+    file: Path = request.getfixturevalue(request.cls.kernel_fixture)
+    return file
 
 
 @pytest.fixture(scope="class")
@@ -50,6 +75,8 @@ def client(request: pytest.FixtureRequest, kernel: Path) -> Iterator[None]:
 
 class _Started:
     """In place of what the suite does to start and end a kernel of its own: the fixtures did."""
+
+    kernel_fixture = "normal_kernel"
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -110,3 +137,9 @@ class TestConformance(_Started, jupyter_kernel_test.KernelTests):  # type: ignor
                 (asked["session"] if row[0] == 0 else row[0], *row[1:]) for row in rows
             ]
         return reply
+
+
+class TestWarmConformance(TestConformance):
+    """The same of a kernel that started warm. Its welcome has been heard by the server that started it."""
+
+    kernel_fixture = "warm_kernel"

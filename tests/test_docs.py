@@ -19,6 +19,9 @@ from kernel_provisioner.base import registry
 from kernel_provisioner.manifest import BaseManifest
 from kernel_provisioner.overlay import store
 from kernel_provisioner.overlay.environment import kernel_environment
+from kernel_provisioner.policy import Layer, Policy
+from kernel_provisioner.policy.traits import layer_of, refuse_unknown
+from kernel_provisioner.provisioner import TorchOverlayProvisioner
 from kernel_provisioner.request import KEYS, parse_request
 from kernel_provisioner.settings import TorchOverlay
 from tests.conftest import TorchBase
@@ -103,7 +106,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
                 f"--{name}" for name in (*_names(known[command], "flags"), *_names(known[command], "aliases"))
             }
             for word in words:
-                if word.startswith("--") and not word.startswith("--TorchOverlay."):
+                if word.startswith("--") and not word.startswith(("--TorchOverlay.", "--TorchPolicy.")):
                     assert word.partition("=")[0] in options, line
 
 
@@ -124,9 +127,13 @@ def test_every_configuration_file_sets_what_there_is(page: Path, tmp_path: Path)
         if block.kind == "python" and "config" in block.options:
             (tmp_path / "config.py").write_text(block.text, encoding="utf-8")
             config = PyFileConfigLoader("config.py", str(tmp_path)).load_config()
-            assert set(config) == {"TorchOverlay"}, block.line
-            assert set(config.TorchOverlay) <= set(TorchOverlay.class_own_traits(config=True))
+            assert set(config) <= {"TorchOverlay", "TorchOverlayProvisioner", "TorchPolicy"}, block.line
+            assert config, block.line
+            refuse_unknown(config.TorchOverlay, TorchOverlay)
             TorchOverlay(config=config)
+            assert set(config.TorchOverlayProvisioner) <= {"warm", "warm_idle"}, block.line
+            TorchOverlayProvisioner(config=config)
+            layer_of(config, "the page")
 
 
 def test_the_generated_pages_are_what_the_program_says() -> None:
@@ -138,6 +145,19 @@ def test_the_generated_pages_are_what_the_program_says() -> None:
 def test_the_reference_has_every_metadata_key() -> None:
     """And none that nothing reads."""
     assert _first_column(REFERENCE / "metadata.md") == set(KEYS)
+
+
+def test_what_is_said_of_security_is_shown_by_tests_that_exist() -> None:
+    """Each mechanism names its tests."""
+    rows = [
+        line for line in (REFERENCE.parent / "security.md").read_text("utf-8").splitlines() if "| a" in line
+    ]
+    assert rows
+    for row in rows:
+        named = re.findall(r"`(tests/\w+\.py)::(\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert f"def {test}(" in (REFERENCE.parents[1] / file).read_text("utf-8"), test
 
 
 def test_the_reference_has_every_error() -> None:
@@ -168,7 +188,16 @@ def test_the_reference_has_every_variable_of_a_kernel(tmp_path: Path) -> None:
     given = dict.fromkeys(listed, "x")
     made = kernel_environment(given, tmp_path, base, tmp_path)
     assert {name for name in made if made[name] != "x"} | (given.keys() - made.keys()) == listed
-    assert kernel_environment({}, tmp_path, base, tmp_path).keys() <= listed
+    plain = kernel_environment({}, tmp_path, base, tmp_path)
+    assert plain.keys() <= listed
+    rules = {"offline": True, "indexes": ["https://m/simple", "https://m/{tag}", "https://n/simple"],
+             "cooldown": "7 days", "source_builds": "never"}  # fmt: skip
+    strict = kernel_environment({}, tmp_path, base, tmp_path, Policy((Layer("a file", rules),)))
+    text = (REFERENCE / "environment.md").read_text(encoding="utf-8")
+    policys = text.partition("## Set in a kernel by a policy")[2].partition("## ")[0]
+    assert all(
+        re.search(rf"^\| .*\b{name}\b", policys, re.MULTILINE) for name in strict.keys() - plain.keys()
+    )
 
 
 def _shown_commands(page: Path) -> Iterator[str]:

@@ -31,8 +31,9 @@ import json, os, sys
 overlay, consent, option, fd = sys.argv[1:]
 assert (consent, option) == ("--cell-ran", "--lock-fd"), sys.argv
 os.fstat(int(fd))  # the lock, handed over
-with open(os.path.join(overlay, "overlay.json"), "w") as file:
+with open(os.path.join(overlay, "overlay.new"), "w") as file:
     json.dump({"installed": [{"name": "tiny", "version": "1.0"}]}, file)
+os.replace(file.name, os.path.join(overlay, "overlay.json"))  # at once, as the real one does
 """
 
 

@@ -54,6 +54,7 @@ def server(home: Path, env: dict[str, str]) -> Iterator[JupyterServer]:
         yield running
 
 
+@pytest.mark.fault(19)
 def test_two_kernels_of_one_notebook_share_one_build(
     server: JupyterServer, env: dict[str, str], index: LocalIndex, home: Path, torch_base_home: TorchBase
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_kernel_holds_its_overlay_and_its_base_for_its_life(
     assert new_pid not in locks.holders(base_lock)
 
 
+@pytest.mark.fault(23)
 def test_a_base_in_use_is_not_removed_and_its_kernel_is_named(
     tmp_path: Path, torch_base_home: TorchBase
 ) -> None:

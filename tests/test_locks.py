@@ -50,6 +50,7 @@ def test_a_timeout_names_who_holds_it(path: Path) -> None:
     assert str(os.getpid()) in caught.value.why or not Path("/proc").exists()
 
 
+@pytest.mark.fault(25)
 def test_a_child_that_was_handed_the_lock_holds_it_for_its_life(path: Path) -> None:
     """The parent lets go, the child goes on holding; even killed it lets go at once."""
     lock = locks.shared(path)
@@ -111,3 +112,30 @@ def test_letting_go_twice_is_harmless(path: Path) -> None:
     with path.open() as other:
         lock.release()
         assert other.read() == ""
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize(
+    ("options", "alone"),
+    [
+        ("nfs disk:/home rw,vers=3,nolock,local_lock=all", True),
+        ("nfs disk:/home rw,vers=3,local_lock=none", False),
+        ("lustre 10.0.0.1@tcp:/work rw,localflock", True),
+        ("lustre 10.0.0.1@tcp:/work rw,flock", False),
+        ("ext4 /dev/sda1 rw,nolockdown", False),
+    ],
+)
+def test_a_disk_whose_locks_other_machines_do_not_see_is_known(
+    path: Path, tmp_path: Path, options: str, *, alone: bool
+) -> None:
+    """By how it is mounted: there a lock that nobody holds here says nothing."""
+    path.touch()
+    device = path.stat().st_dev
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 0:0 / / rw - tmpfs tmpfs rw,nolock\n"
+        f"36 22 {os.major(device)}:{os.minor(device)} / {tmp_path} rw,noatime shared:1 - {options}\n"
+    )
+    assert locks.of_this_machine(path, mounts) is alone
+    assert not locks.of_this_machine(path, tmp_path / "none")
+    assert not locks.of_this_machine(tmp_path / "gone", mounts)

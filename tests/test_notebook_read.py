@@ -173,6 +173,7 @@ def test_a_large_file_with_more_after_its_end_is_unreadable(path: Path) -> None:
         read_notebook(path)
 
 
+@pytest.mark.fault(27)
 def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
     """A pipe would block for ever, and a device may do something when it is opened."""
     os.mkfifo(tmp_path / "pipe")
@@ -201,6 +202,7 @@ def as_an_ordinary_user() -> Iterator[None]:
         os.seteuid(own)
 
 
+@pytest.mark.fault(27)
 def test_a_file_without_permission_is_unreadable(path: Path) -> None:
     """The system's own reason is passed on."""
     path.write_text("{}")

@@ -112,6 +112,42 @@ def test_an_interrupt_ends_the_whole_family(tmp_path: Path) -> None:
     wait_for(lambda: _gone(int(note.read_text())), "the child has ended")
 
 
+def test_a_command_does_not_outlive_who_ran_it(tmp_path: Path) -> None:
+    """Killed, we can end nobody: a guard ends the whole family and itself. One that is done is gone."""
+    note = tmp_path / "pids"
+    child = (
+        "import os, subprocess, sys, time\n"
+        f"other = subprocess.Popen([{PYTHON!r}, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(note)!r}, 'w').write(f'{{os.getpid()}} {{other.pid}} ')\ntime.sleep(600)"
+    )
+    code = (
+        "from kernel_provisioner import process\n"
+        f"process.run([{PYTHON!r}, '-c', ''], env={{}})\nprocess.run([{PYTHON!r}, '-c', {child!r}], env={{}})"
+    )
+    parent = subprocess.Popen([PYTHON, "-c", code], cwd=Path(__file__).parents[1])
+    wait_for(lambda: note.exists() and note.read_text().endswith(" "), "the family is there")
+    family = psutil.Process(parent.pid).children(recursive=True)
+    assert len(family) == 3, "the child, its own, and one guard"
+    parent.kill()
+    parent.wait(30)
+    wait_for(lambda: all(_gone(one.pid) for one in family), "the family has ended")
+
+
+def test_a_file_that_grows_over_its_limit_is_an_error_and_no_core_dump(tmp_path: Path) -> None:
+    """The signal for it is ignored, in the child too, which is then told by the system."""
+    large = tmp_path / "large"
+    code = (
+        "import resource; from kernel_provisioner import process\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
+        f"print(process.run(['/bin/sh', '-c', 'cat /dev/zero > $0', {str(large)!r}], env={{}}))"
+    )
+    parent = subprocess.run(
+        [PYTHON, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
+    )
+    assert "returncode=1" in parent.stdout
+    assert "File too large" in parent.stdout
+
+
 def test_a_descriptor_can_be_handed_on(tmp_path: Path) -> None:
     """That is how a lock passes to a child; all others stay closed."""
     with (tmp_path / "file").open("w") as given, (tmp_path / "other").open("w") as kept:

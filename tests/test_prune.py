@@ -62,7 +62,6 @@ class Shelf:
         base = base or self.base
         order = {
             "order": {"base": base.name},
-            "key": generation.path.parent.name,
             "base_directory": str(base),
         }
         generation.write(store.ORDER, order)
@@ -114,6 +113,7 @@ def test_the_newest_ready_overlay_of_a_notebook_stays_and_the_others_go(shelf: S
     assert not shelf.sweep().removed, "there is nothing left to do"
 
 
+@pytest.mark.fault(22)
 def test_what_a_kernel_runs_in_stays_whatever_the_policy(shelf: Shelf) -> None:
     """A process that holds the overlay's lock is a kernel; age, notebook and base do not matter then."""
     generation = shelf.overlay("a.ipynb", used=NOW - 1000 * DAY)
@@ -194,6 +194,7 @@ def test_what_was_installed_by_hand_is_named_and_kept(shelf: Shelf) -> None:
     assert not old.path.exists()
 
 
+@pytest.mark.fault(24)
 def test_age_counts_only_where_it_is_asked_for(shelf: Shelf) -> None:
     """By when a kernel last started; what is dated in the future was used just now."""
     shelf.overlay("old.ipynb", used=NOW - 31 * DAY)
@@ -218,6 +219,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(shelf: Shelf) -> None:
     assert (len(wet.removed), len(wet.kept)) == (1, 1)
 
 
+@pytest.mark.fault(21)
 def test_a_notebook_that_is_being_launched_is_left_alone(shelf: Shelf) -> None:
     """A launch holds its directory's lock from its look at the overlays until it has one."""
     generation = shelf.overlay("a.ipynb", State.FAILED)
@@ -245,6 +247,7 @@ def test_a_sweep_that_was_cut_short_is_finished_by_the_next(shelf: Shelf) -> Non
     assert stat.S_IMODE(shelf.root.stat().st_mode) == 0o700
 
 
+@pytest.mark.fault(26)
 def test_nothing_is_removed_where_locks_do_not_exclude(shelf: Shelf, tmp_path: Path) -> None:
     """On such a disk (some NFS mounts) nobody can tell what is in use."""
     generation = shelf.overlay("a.ipynb", State.FAILED)
@@ -262,7 +265,7 @@ def test_nothing_is_removed_where_locks_do_not_exclude(shelf: Shelf, tmp_path: P
 
 def test_locks_of_a_resolution_outlive_their_overlay_for_a_while(shelf: Shelf) -> None:
     """The same request in another notebook installs from them offline; after a month they go."""
-    kept = shelf.overlay("a.ipynb").path.parent.name
+    kept = store.order_key(shelf.overlay("a.ipynb").read(store.ORDER)["order"])
     folder = shelf.root / "locks"
     folder.mkdir()
     for name, days in ((f"pylock.{kept}.toml", 90), ("pylock.young.toml", 29), ("pylock.old.toml", 31)):
@@ -354,6 +357,7 @@ def test_a_survey_looks_into_no_overlay(shelf: Shelf) -> None:
     assert str(generation.path) not in seen
 
 
+@pytest.mark.fault(21)
 @pytest.mark.slow
 def test_a_launch_beside_a_greedy_sweep_always_gets_a_whole_overlay(tmp_path: Path) -> None:
     """Sweeps of everything, one after the other; each launch still holds all of an overlay of its own."""

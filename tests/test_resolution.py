@@ -197,7 +197,7 @@ def test_on_a_cuda_base_no_nvidia_byte_is_fetched_twice(bench: Bench) -> None:
         assert not bench.fetched(name), name
 
 
-@pytest.mark.parametrize("trouble", ["hang", "trickle", 500, 401, "redirect-loop", "cut-short"])
+@pytest.mark.parametrize("trouble", ["hang", 500, 401, "redirect-loop", "cut-short"])
 @pytest.mark.parametrize("which", ["torchvision", "plain-extra"])
 def test_an_index_in_trouble_is_told_soon_and_by_its_real_name(
     bench: Bench, trouble: str | int, which: str

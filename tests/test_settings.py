@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from traitlets import TraitError
 from traitlets.config import Config
 
 from kernel_provisioner.accelerators import DEFAULT_INDEX_TEMPLATE
+from kernel_provisioner.policy import Policy
 from kernel_provisioner.settings import Settings, TorchOverlay
 from tests.support.bases import REPOSITORY
 from tests.support.environ import clean_environment
@@ -42,13 +42,13 @@ def _loaded(home: Path, config: str = "", **environ: str) -> dict[str, object]:
 
 
 def test_without_any_setting_there_are_sensible_values() -> None:
-    """PyTorch's own index, the user's cache, builds after the first cell."""
+    """PyTorch's own index, the user's cache, no rule."""
     settings = _settings()
     assert settings.index_template == DEFAULT_INDEX_TEMPLATE
     assert settings.overlay_root.endswith("torch-overlays")
-    assert (settings.preference, settings.pins, settings.source_builds, settings.offline) == (
-        "", "stack", "after-first-cell", False,
-    )  # fmt: skip
+    assert (settings.preference, settings.policy) == ("", Policy())
+    policy = settings.policy
+    assert (policy.pins, policy.buildable, policy.offline) == ("stack", None, False)
 
 
 def test_the_environment_comes_last() -> None:
@@ -56,9 +56,9 @@ def test_the_environment_comes_last() -> None:
     environ = {"TORCH_OVERLAY_ROOT": "/a", "TORCH_OVERLAY_INDEX": "https://m/{tag}",
                "TORCH_OVERLAY_ACCELERATOR": "cu126", "UV_OFFLINE": "1"}  # fmt: skip
     traits = {"overlay_root": "/b", "index_template": "https://n/{tag}", "preference": "cpu"}
-    assert _settings(environ, **traits) == Settings(
-        "/a", "https://m/{tag}", "cu126", "stack", "after-first-cell", offline=True
-    )
+    settings = _settings(environ, **traits)
+    assert (settings.overlay_root, settings.index_template) == ("/a", "https://m/{tag}")
+    assert (settings.preference, settings.policy.offline) == ("cu126", True)
     assert _settings({}, **traits).overlay_root == "/b"
 
 
@@ -67,16 +67,7 @@ def test_the_environment_comes_last() -> None:
 )
 def test_uvs_own_word_for_offline_counts(said: str, offline: bool) -> None:
     """A machine that says it is offline to uv is offline for us."""
-    assert _settings({"UV_OFFLINE": said}).offline is offline
-
-
-@pytest.mark.parametrize(
-    ("trait", "value"), [("pins", "some"), ("source_builds", "always"), ("offline", "maybe")]
-)
-def test_a_value_that_does_not_exist_is_refused(trait: str, value: str) -> None:
-    """By name, with what there is."""
-    with pytest.raises(TraitError, match=trait):
-        _settings({}, **{trait: value})
+    assert _settings({"UV_OFFLINE": said}).policy.offline is offline
 
 
 def test_files_of_the_user_are_read_in_both_forms(tmp_path: Path) -> None:
@@ -85,11 +76,11 @@ def test_files_of_the_user_are_read_in_both_forms(tmp_path: Path) -> None:
     folder = home / "jupyter-config"
     folder.mkdir(parents=True)
     (folder / "jupyter_overlay_config.json").write_text(
-        '{"TorchOverlay": {"pins": "all", "preference": "cpu"}}'
+        '{"TorchOverlay": {"overlay_root": "/a", "preference": "cpu"}}'
     )
     (folder / "jupyter_overlay_config.py").write_text("c.TorchOverlay.preference = 'cu126'\n")
     loaded = _loaded(home)
-    assert (loaded["pins"], loaded["preference"]) == ("all", "cu126")
+    assert (loaded["overlay_root"], loaded["preference"]) == ("/a", "cu126")
 
 
 def test_a_servers_own_configuration_is_on_top_of_the_files(tmp_path: Path) -> None:
@@ -124,8 +115,8 @@ def test_a_changed_file_counts_without_a_new_process(tmp_path: Path) -> None:
 
 def test_settings_pass_to_another_process_as_json() -> None:
     """The launch hands them to the builder."""
-    settings = _settings({"TORCH_OVERLAY_ROOT": "/größe"})
-    assert Settings(**json.loads(json.dumps(settings.as_dict()))) == settings
+    settings = _settings({"TORCH_OVERLAY_ROOT": "/größe", "UV_OFFLINE": "1"})
+    assert Settings.from_dict(json.loads(json.dumps(settings.as_dict()))) == settings
 
 
 def test_one_servers_configuration_does_not_stay_for_the_next(tmp_path: Path) -> None:
@@ -133,7 +124,7 @@ def test_one_servers_configuration_does_not_stay_for_the_next(tmp_path: Path) ->
     home = tmp_path / "home"
     folder = home / "jupyter-config"
     folder.mkdir(parents=True)
-    (folder / "jupyter_overlay_config.py").write_text("c.TorchOverlay.pins = 'all'\n")
+    (folder / "jupyter_overlay_config.py").write_text("c.TorchOverlay.overlay_root = '/a'\n")
     first = "c.TorchOverlay.preference = 'cu124'\nload_settings(os.environ, c)\nc = Config()"
     assert _loaded(home, first)["preference"] == ""
 
@@ -141,10 +132,11 @@ def test_one_servers_configuration_does_not_stay_for_the_next(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("py", "c.TorchOverlay.pins = (\n", "SyntaxError"),
+        ("py", "c.TorchPolicy.pins = (\n", "SyntaxError"),
         ("py", "raise RuntimeError('odd')\n", "RuntimeError: odd"),
         ("json", "{", "JSONDecodeError"),
-        ("py", "c.TorchOverlay.pins = 'none'\n", "pins"),
+        ("py", "c.TorchPolicy.pins = 'none'\n", "pins"),
+        ("py", "c.TorchOverlay.pins = 'all'\n", "write c.TorchPolicy.pins"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_told_in_the_cell(

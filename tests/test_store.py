@@ -14,6 +14,7 @@ from kernel_provisioner.errors import BuildFailed, CorruptState
 from kernel_provisioner.manifest import BaseManifest
 from kernel_provisioner.overlay import store
 from kernel_provisioner.overlay.store import Generation, State, Store, order_key, order_of
+from kernel_provisioner.policy import Layer, Policy
 from kernel_provisioner.request import Request
 from kernel_provisioner.settings import Settings
 
@@ -21,10 +22,12 @@ BASE = BaseManifest(
     id="cpu-torch2.6.0-py311-00000000", tag="cpu", torch="2.6.0+cpu", python="3.11.7", prefix="/b",
     interpreter="/usr/bin/python3.11", site_dirs=("/b/lib",), distributions={}, fixed=frozenset(), modules={},
 )  # fmt: skip
-SETTINGS = Settings(
-    "/r", "https://me:secret@mirror/whl/{tag}", "", "stack", "after-first-cell", offline=False
-)
+SETTINGS = Settings("/r", "https://me:secret@mirror/whl/{tag}", "")
 ORDER = order_of(Request(extras=("einops",)), BASE, SETTINGS)
+
+
+def _under(**rules: object) -> Settings:
+    return dataclasses.replace(SETTINGS, policy=Policy((Layer("a test's file", rules),)))
 
 
 @pytest.fixture
@@ -133,6 +136,7 @@ def test_only_a_ready_or_growing_generation_of_the_same_order_fits(
     assert overlays.fitting(directory, {**ORDER, "extras": ["numpy"]}) is None
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize("name", [store.OVERLAY, store.ORDER])
 @pytest.mark.parametrize("content", ["", "{", '{"schema": 99}', "[]", "null", "[" * 100_000])
 def test_a_damaged_state_is_no_overlay(
@@ -162,8 +166,8 @@ def test_files_are_written_whole_and_for_their_owner_alone(generation: Generatio
         order_of(Request(extras=("einops",), exclude_newer="2026-01-01T00:00:00Z"), BASE, SETTINGS),
         order_of(Request(extras=("einops",)), dataclasses.replace(BASE, id="another"), SETTINGS),
         order_of(Request(extras=("einops",)), dataclasses.replace(BASE, fingerprint="changed"), SETTINGS),
-        order_of(Request(extras=("einops",)), BASE, dataclasses.replace(SETTINGS, pins="all")),
-        order_of(Request(extras=("einops",)), BASE, dataclasses.replace(SETTINGS, source_builds="never")),
+        order_of(Request(extras=("einops",)), BASE, _under(pins="all")),
+        order_of(Request(extras=("einops",)), BASE, _under(source_builds="never")),
         order_of(Request(extras=("einops",)), BASE, dataclasses.replace(SETTINGS, index_template="https://o/{tag}")),
     ],
 )  # fmt: skip
@@ -174,10 +178,11 @@ def test_whatever_can_change_an_overlay_changes_its_order(other: dict[str, objec
 
 
 def test_what_cannot_change_an_overlay_does_not_change_its_order() -> None:
-    """A renewed password, another overlay root, how the base was asked for."""
+    """A renewed password, another overlay root, how the base was asked for, rules of the moment."""
     renewed = dataclasses.replace(
-        SETTINGS, index_template="https://me:renewed@mirror/whl/{tag}", overlay_root="/o"
-    )
+        SETTINGS, index_template="https://me:renewed@mirror/whl/{tag}", overlay_root="/o",
+        policy=_under(offline=True, contact="me", max_seconds=60.0).policy,
+    )  # fmt: skip
     asked = Request(accelerator="cpu", torch=">=2", extras=("einops",), warnings=("odd",))
     assert order_of(asked, BASE, renewed) == ORDER
     assert "secret" not in str(ORDER)

@@ -11,6 +11,7 @@ import pytest
 
 from kernel_provisioner import uv
 from kernel_provisioner.errors import InstallFailed, ResolutionFailed, UvUnusable
+from kernel_provisioner.policy import Layer, Policy
 from tests.support.bases import Workshop
 from tests.support.index import LocalIndex
 from tests.support.wheels import build_wheel
@@ -41,6 +42,7 @@ def test_the_uv_that_came_with_this_package_is_used() -> None:
     assert found.version >= uv.MINIMUM
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize(
     ("script", "what", "why"),
     [
@@ -171,6 +173,7 @@ def test_patience_follows_the_users_own_setting(said: str, seconds: int) -> None
     assert 0 < tool.page_timeout < seconds
 
 
+@pytest.mark.fault(28)
 def test_a_uv_that_hangs_is_ended(tmp_path: Path) -> None:
     """Whatever keeps it; the message says how to give it more time."""
     env = {"UV_HTTP_TIMEOUT": "1", "PATH": os.defpath}
@@ -186,7 +189,7 @@ def test_offline_reaches_uv(shop: Workshop, python: Path, tmp_path: Path) -> Non
     wanted = tmp_path / "wanted.txt"
     wanted.write_text("tiny\n")
     with pytest.raises(InstallFailed) as caught:
-        uv.find_uv(shop.env, offline=True).plan(python, wanted, [])
+        uv.find_uv(shop.env, policy=Policy((Layer("a test", {"offline": True}),))).plan(python, wanted, [])
     assert "go online once" in caught.value.fix
     assert shop.index.asked == []
 
@@ -210,6 +213,8 @@ error: No solution found when resolving dependencies
          InstallFailed, "401", "credentials"),
         ("error: failed to write: No space left on device (os error 28)\n",
          InstallFailed, "No space", "free space"),
+        ("error: Could not acquire lock\n  cause: failed to lock `/c`: No locks available (os error 37)\n",
+         InstallFailed, "No locks available", "UV_CACHE_DIR"),
         ("error: Hash mismatch for `a==1`\n", InstallFailed, "Hash mismatch", "try again"),
         ("  \u00d7 Failed to build `a==1`\n  \u251c\u2500\u25b6 it is broken\n",
          InstallFailed, "Failed to build", "try again"),

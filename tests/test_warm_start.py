@@ -16,6 +16,7 @@ from tests.support.environ import default_index
 from tests.support.index import LocalIndex, serve_index
 from tests.support.notebooks import set_torch_env, write_notebook
 from tests.support.server import JupyterServer, jupyter_server
+from tests.support.warm import everywhere
 from tests.support.wheels import build_wheel
 
 pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
@@ -136,7 +137,7 @@ def test_the_kernel_does_what_a_bare_one_does(
     with launched(spec, server.root / "nb.ipynb", told) as (_, file), connected(file) as client:
         client.execute("1", reply=True)
     assert "ipykernel.kernelapp" in bare.seen.imported, "what is watched sees the bare kernel"
-    assert ours.seen.started == bare.seen.started
+    assert ours.seen.started == (() if everywhere() else bare.seen.started)
     assert ours.seen.connected == bare.seen.connected == ()
     more = {name.split(".")[0] for name in set(ours.seen.imported) - set(bare.seen.imported)}
     assert more - sys.stdlib_module_names <= {"_torch_overlay", "tiny_extra"}
@@ -165,9 +166,12 @@ def start(server: JupyterServer, notebook: str = "nb.ipynb", cell: str = "import
 
 
 def assert_only_the_kernel_starts(seen: Seen) -> None:
-    """One process, the kernel, and no connection; the server speaks to it by sockets of ZeroMQ's own."""
-    assert len(seen.started) == 1, seen.started
-    assert "inkernel/main.py" in seen.started[0]
+    """One process, the kernel, and no connection; the server speaks to it by sockets of ZeroMQ's own.
+
+    Not even that one where kernels are forked: the fork server was there before.
+    """
+    assert len(seen.started) == (0 if everywhere() else 1), seen.started
+    assert all("inkernel/main.py" in words for words in seen.started)
     assert seen.connected == ()
 
 

@@ -20,7 +20,7 @@ from ..errors import BaseNotFound, CorruptState
 from . import registry
 from .photograph import Photograph, own_python, photograph, probe
 from .progress import Progress
-from .publish import LOCK_WAIT, Created, now, publish, told_disk_errors, withdraw
+from .publish import LOCK_WAIT, Created, now, publish, refuse_line_breaks, told_disk_errors, withdraw
 from .registry import DIRECTORY, RegisteredBase
 
 _EFFECTIVE = os.access in os.supports_effective_ids
@@ -38,11 +38,13 @@ def adopt_base(path: Path, *, data_dir: Path, tag: str | None, progress: Progres
         parse_tag(tag)
     progress(f"Asking {path} what it holds")
     picture = _picture(_interpreter(path), tag)
+    refuse_line_breaks(*picture.manifest.site_dirs)
     directory = data_dir / DIRECTORY / picture.manifest.id
     with told_disk_errors(data_dir):
-        directory.mkdir(parents=True, exist_ok=True)
-        existed = (directory / registry.MANIFEST).exists()
+        registry.make_shared(directory.parent)
         with locks.exclusive(directory.parent / f"{directory.name}.new.lock", timeout=LOCK_WAIT):
+            directory.mkdir(exist_ok=True)
+            existed = (directory / registry.MANIFEST).exists()
             created = publish(picture, directory, data_dir, f"adopted from {path}", existed=existed)
             _withdraw_others(created.base, data_dir)
             return created

@@ -26,7 +26,16 @@ from .installers import BaseSpec, Installer, PipInstaller, Plan, UvInstaller, fi
 from .kernels import register_kernel
 from .photograph import Photograph, base_id, photograph, probe
 from .progress import Progress
-from .publish import LOCK_WAIT, Created, make_read_only, now, publish, remove_tree, told_disk_errors
+from .publish import (
+    LOCK_WAIT,
+    Created,
+    make_read_only,
+    now,
+    publish,
+    refuse_line_breaks,
+    remove_tree,
+    told_disk_errors,
+)
 from .registry import DIRECTORY, RegisteredBase
 
 
@@ -49,8 +58,9 @@ def create_base(
     """
     parse_tag(spec.tag)
     _check(spec)
+    refuse_line_breaks(data_dir)
     with told_disk_errors(data_dir):
-        (data_dir / DIRECTORY).mkdir(parents=True, exist_ok=True)
+        registry.make_shared(data_dir / DIRECTORY)
     interpreter = find_interpreter(python, uv)
     with told_disk_errors(data_dir), tempfile.TemporaryDirectory(prefix="torch-overlay-") as name:
         scratch = Path(name)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .registry import replace_text
+from .registry import make_shared, replace_text
 
 _ARTWORK = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 # Not `-m kernel_provisioner.launch`: that looks in the working directory first, which is the
@@ -45,10 +45,11 @@ def kernel_spec(tag: str | None, *, python: str = sys.executable) -> dict[str, A
 def register_kernel(tag: str, data_dir: Path) -> Path:
     """Write the kernel spec of ``tag`` under a Jupyter data directory and return its directory."""
     directory = data_dir / "kernels" / kernel_name(tag)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_shared(directory)
     for name in _ARTWORK:
         if source := _artwork(name):
             shutil.copyfile(source, directory / name)
+            (directory / name).chmod(0o644)
     replace_text(directory / "kernel.json", json.dumps(kernel_spec(tag), indent=1) + "\n")
     return directory
 

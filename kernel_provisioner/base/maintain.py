@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from ..errors import BaseInUse, BaseNotFound, LockTimeout
 from .adopt import is_current
 from .photograph import own_python, probe
 from .publish import told_disk_errors, withdraw
-from .registry import RegisteredBase
+from .registry import RegisteredBase, is_registered
+
+_MOMENT = 1.0  # seconds; an adoption that was begun just now takes about that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +65,11 @@ def remove_base(
     """Remove a base, its aliases and its kernel; an adopted environment itself stays.
 
     ``standing`` tells which projects' environments stand on it. Returns what was removed, a line
-    each. Raises BaseInUse, naming the kernels that run or the environments.
+    each. Raises BaseInUse, naming the kernels that run or the environments, or BaseNotFound.
     """
-    try:
-        lock = locks.exclusive(base.lock_path)
-    except LockTimeout as error:
-        raise BaseInUse(
-            f"{base.manifest.id} is in use",
-            why="\n".join(describe_holders(base)) or "a kernel of another user runs on it",
-            fix="shut these kernels down, then try again; new kernels of the tag follow another base "
-            "after  jupyter overlay base default TAG ID",
-        ) from error
-    with lock, told_disk_errors(data_dir):
+    with told_disk_errors(data_dir), _nobody_makes(base) as making, _nobody_uses(base):
+        if not is_registered(base):
+            raise BaseNotFound(f"{base.manifest.id} is not there any more", why="somebody has removed it")
         if places := standing():
             raise BaseInUse(
                 f"{base.manifest.id} is in use",
@@ -82,8 +78,7 @@ def remove_base(
                 "jupyter overlay venv DIR --base OTHER … --recreate;  then try again",
             )
         done = withdraw(base, data_dir)
-        with contextlib.suppress(OSError):
-            (base.directory.parent / f"{base.manifest.id}.new.lock").unlink()
+        making.path.unlink(missing_ok=True)  # ours: whoever waits for it sees that, and makes another
     return done
 
 
@@ -96,12 +91,50 @@ def describe_holders(base: RegisteredBase) -> list[str]:
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
             notebook = _notebook_of(words[0])
-            lines.append(f"pid {pid}: " + (f"kernel of {notebook}" if notebook else " ".join(words).strip()))
+            said = f"kernel of {notebook}" if notebook else " ".join(words).strip()
+            lines.append(f"pid {pid}: {said or 'ending'}")
     return lines
+
+
+def _nobody_makes(base: RegisteredBase) -> locks.Lock:
+    """The lock under which a base is made or adopted; raises BaseInUse."""
+    try:
+        return locks.exclusive(base.directory.parent / f"{base.manifest.id}.new.lock", timeout=_MOMENT)
+    except LockTimeout as error:
+        raise BaseInUse(
+            f"{base.manifest.id} is being made, adopted or removed just now",
+            why=error.why,
+            fix="wait for that process to end, then try again",
+        ) from error
+
+
+def _nobody_uses(base: RegisteredBase) -> locks.Lock:
+    """The lock that every kernel on the base holds shared; raises BaseInUse, naming them.
+
+    Also where the disk keeps no locks, so that nobody can say who runs on it.
+    """
+    try:
+        lock = locks.exclusive(base.lock_path)
+    except LockTimeout as error:
+        raise BaseInUse(
+            f"{base.manifest.id} is in use",
+            why="\n".join(describe_holders(base)) or "a kernel of another user runs on it",
+            fix="shut these kernels down, then try again; new kernels of the tag follow another base "
+            "after  jupyter overlay base default TAG ID",
+        ) from error
+    if not locks.keep_apart(lock):
+        lock.release()
+        directory = shlex.quote(str(base.directory))
+        raise BaseInUse(
+            f"{base.manifest.id} may be in use",
+            why=f"the disk of {base.lock_path} keeps no locks, so nobody can say which kernels run on it",
+            fix=f"shut all kernels down, then remove it by hand: chmod -R u+w {directory}; rm -r {directory}",
+        )
+    return lock
 
 
 def _notebook_of(python: str) -> str:
     """The notebook whose overlay an interpreter path lies in, or nothing."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, IndexError):
         return (Path(python).parents[2] / "notebook.txt").read_text(encoding="utf-8").strip()
     return ""

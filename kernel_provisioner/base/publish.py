@@ -12,7 +12,8 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ..errors import InstallFailed
+from .. import locks
+from ..errors import InstallFailed, InvalidRequest
 from ..inkernel.disk import usage
 from . import registry
 from .kernels import register_kernel, unregister_kernel
@@ -52,10 +53,11 @@ def publish(
     base.lock_path.touch()
     with contextlib.suppress(PermissionError):  # another admin's, who has done this
         base.lock_path.chmod(0o644)
-    registry.replace_text(directory / registry.MANIFEST, json.dumps(manifest.as_dict(), indent=1) + "\n")
-    if default:
-        registry.set_alias(directory.parent, manifest.tag, manifest.id)
-    return Created(base, register_kernel(manifest.tag, data_dir), source, existed)
+    with _registering(directory.parent):
+        registry.replace_text(directory / registry.MANIFEST, json.dumps(manifest.as_dict(), indent=1) + "\n")
+        if default:
+            registry.set_alias(directory.parent, manifest.tag, manifest.id)
+        return Created(base, register_kernel(manifest.tag, data_dir), source, existed)
 
 
 def withdraw(base: RegisteredBase, data_dir: Path) -> list[str]:
@@ -65,20 +67,26 @@ def withdraw(base: RegisteredBase, data_dir: Path) -> list[str]:
     """
     manifest = base.manifest
     done = [f"base {manifest.id}"]
-    (base.directory / registry.MANIFEST).unlink()  # from here on it is no base any more
-    tags = registry.remove_alias(base.directory.parent, manifest.id)
-    done += [f"alias {tag}" for tag in tags]
-    left = registry.read_register([base.directory.parent])
-    heirs = [other.manifest for other in left.bases if other.manifest.tag == manifest.tag]
-    if heirs and manifest.tag in tags:
-        heir = max(heirs, key=lambda other: other.created)
-        registry.set_alias(base.directory.parent, manifest.tag, heir.id)
-        done.append(f"{manifest.tag} now means {heir.id}")
-    if not heirs:
-        unregister_kernel(manifest.tag, data_dir)
-        done.append(f"kernel torch-{manifest.tag}")
+    with _registering(base.directory.parent):
+        (base.directory / registry.MANIFEST).unlink()  # from here on it is no base any more
+        tags = registry.remove_alias(base.directory.parent, manifest.id)
+        done += [f"alias {tag}" for tag in tags]
+        left = registry.read_register([base.directory.parent])
+        heirs = [other.manifest for other in left.bases if other.manifest.tag == manifest.tag]
+        if heirs and manifest.tag in tags:
+            heir = max(heirs, key=lambda other: other.created)
+            registry.set_alias(base.directory.parent, manifest.tag, heir.id)
+            done.append(f"{manifest.tag} now means {heir.id}")
+        if not heirs:
+            unregister_kernel(manifest.tag, data_dir)
+            done.append(f"kernel torch-{manifest.tag}")
     remove_tree(base.directory)
     return done
+
+
+def _registering(root: Path) -> locks.Lock:
+    """The lock under which a tag's alias and kernel follow its bases: one comes while another goes."""
+    return locks.exclusive(root / "register.lock", timeout=LOCK_WAIT)
 
 
 def remove_tree(tree: Path) -> None:
@@ -96,6 +104,17 @@ def make_writable(tree: Path) -> None:
 def make_read_only(tree: Path) -> None:
     """Take every write permission from a tree, and give others what its owner can read."""
     _chmod(tree, lambda mode: (mode | (mode & 0o500) >> 3 | (mode & 0o500) >> 6) & ~0o222)
+
+
+def refuse_line_breaks(*places: str | Path) -> None:
+    """Raise InvalidRequest for a path that no ``.pth`` file can hold, as each overlay's has to."""
+    for place in places:
+        if len(str(place).splitlines()) > 1:
+            raise InvalidRequest(
+                f"no base can lie in {str(place)!r}",
+                why="the path holds a line break, and Python's .pth files hold one path in each line",
+                fix="choose another place, with --user, --sys-prefix or --prefix, or move the environment",
+            )
 
 
 @contextlib.contextmanager

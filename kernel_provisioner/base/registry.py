@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .. import locks
-from ..errors import BaseNotFound, CorruptState
+from ..errors import BaseNotFound, CorruptState, LockTimeout
 from ..manifest import BaseManifest
 
 DIRECTORY = "torch-bases"
@@ -99,7 +99,7 @@ def read_register(directories: Sequence[Path] | None = None) -> Register:
         for entry in _entries(root):
             if entry.suffix == ".alias":
                 with contextlib.suppress(OSError):
-                    aliases.setdefault(entry.stem, entry.read_text(encoding="utf-8").strip())
+                    aliases.setdefault(entry.stem, _text(entry))
             elif (entry / MANIFEST).is_file():
                 try:
                     base = RegisteredBase(read_manifest(entry), entry)
@@ -133,8 +133,8 @@ def remove_alias(root: Path, base: str) -> list[str]:
     """Remove the aliases under ``root`` that mean ``base``, and return their tags."""
     removed = []
     for entry in _entries(root):
-        if entry.suffix == ".alias" and entry.read_text(encoding="utf-8").strip() == base:
-            entry.unlink()
+        if entry.suffix == ".alias" and _text(entry) == base:
+            entry.unlink(missing_ok=True)  # another process may remove another base
             removed.append(entry.stem)
     return removed
 
@@ -155,14 +155,38 @@ def replace_text(path: Path, text: str, *, mode: int = 0o644) -> None:
         raise
 
 
+def is_registered(base: RegisteredBase) -> bool:
+    """Whether the base is (still) there; nobody removes it while it is held."""
+    return (base.directory / MANIFEST).exists()
+
+
+def make_shared(directory: Path) -> None:
+    """Make ``directory`` and its parent, for all who may look there, whatever the umask."""
+    for path in (directory.parent, directory):
+        if not path.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o755)
+
+
 def hold(base: RegisteredBase, *, timeout: float = 5.0) -> locks.Lock | None:
-    """A shared lock on the base for a kernel's life; None where its directory takes no lock file."""
+    """A shared lock on the base for a kernel's life; None where its directory takes no lock file.
+
+    None too where somebody locks it for longer than a removal does, which every user of the base
+    can. Raises LockTimeout where it is being removed.
+    """
     try:
         return locks.shared(base.lock_path, timeout=timeout)
-    except OSError as error:
-        if isinstance(error, TimeoutError):
-            raise
+    except LockTimeout:
+        if is_registered(base):
+            return None
+        raise
+    except OSError:
         return None  # a system base whose admin left no lock file: nobody could see us anyway
+
+
+def _text(alias: Path) -> str:
+    """What an alias says; text that is none names no base."""
+    return alias.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def _entries(root: Path) -> Iterable[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ResolutionFailed
 from ..manifest import BaseManifest
 from ..overlay import store
-from ..overlay.skeleton import BASE_PATHS
+from ..overlay.skeleton import BASE_PATHS, HOOK
 from ..uv import Change
 
 _ACCELERATOR_PREFIXES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
@@ -30,7 +30,7 @@ def audit_plan(changes: Sequence[Change], base: BaseManifest, *, pins: str) -> l
                 f"of {base.id} by {change.version}",
                 why="torch's stack and what the kernel itself runs on are fixed in every overlay"
                 if change.name in base.fixed
-                else "this machine's policy lets no overlay replace a base package (pins = all)",
+                else f"the policy lets no overlay replace {change.name} or any other base package",
                 fix="loosen the extra that needs it, or use a base that holds that version",
             )
     libraries = [change for change in changes if change.name.startswith(_ACCELERATOR_PREFIXES)]
@@ -79,7 +79,8 @@ def usurping(staging: Path) -> list[str]:
     taken.discard(".lock")  # uv's own, in every prefix that it installs to
     paths = [path for path in staging.iterdir() if path.name in taken]
     paths += [path for path in staging.glob("bin/*") if re.fullmatch(r"python[\d.]*", path.name)]
-    paths += staging.glob(f"lib*/python*/site-packages/{BASE_PATHS}.*")
+    for own in (f"{BASE_PATHS}.*", f"{HOOK}", f"{HOOK}.*"):
+        paths += staging.glob(f"lib*/python*/site-packages/{own}")
     return sorted(path.relative_to(staging).as_posix() for path in paths)
 
 

@@ -6,14 +6,15 @@ unpacks wheels into a staging directory that no interpreter looks at.
 
 from __future__ import annotations
 
-import errno
+import dataclasses
+import os
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import records, uv
+from .. import records, room, uv
 from ..errors import BuildFailed, InstallFailed, OverlayError
 from ..overlay import store
 from ..overlay.skeleton import CONSTRAINTS, remove_tree
@@ -21,7 +22,7 @@ from ..pausepoint import pause
 from .order import Order
 from .progress import Progress
 from .solve import Solution, Solver
-from .staging import Installed, verify
+from .staging import Installed, readdress, verify
 
 if TYPE_CHECKING:
     from .whole import Distribution
@@ -33,7 +34,10 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
     Raises OverlayError with cause and fix; then nothing is published.
     """
     started = time.monotonic()
-    builds = cell_ran and order.source_builds != "never"
+    order = dataclasses.replace(order, begun=started)
+    builds = cell_ran and order.policy.builds
+    if order.exact is None:
+        order.policy.refuse_unlocked()
     with tempfile.TemporaryDirectory(prefix="torch-overlay-", dir=order.generation.path) as name:
         solution = Solver(order, root, progress, Path(name), builds=builds).solve()
         if solution is None:
@@ -50,8 +54,11 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
                 from .exact import naming_files
 
                 raise naming_files(error, order.exact) from error
-            raise
+            locked = uv.locked_packages(solution.lock.read_text(encoding="utf-8"))
+            what = error.what + room.needed(error.why, locked)
+            raise InstallFailed(what, why=error.why, fix=error.fix) from error
     pause("verified")
+    order.refuse_late()
     _publish(order, solution, installed, time.monotonic() - started)
     count = f"{len(installed)} package{'s' * (len(installed) != 1)}"
     progress.say("ready", f"{count} added", total=len(installed))
@@ -66,27 +73,44 @@ def install(
     Files that ``seen`` knows are not read again.
     """
     staging = order.generation.path / store.STAGING
-    tool = uv.find_uv(offline=order.offline)
+    tool, python = order.uv, order.python
 
     def attempt(options: Sequence[str]) -> None:
         remove_tree(staging)  # never repaired: what is there may be half of a package
-        tool.install_lock(order.generation.python, solution.lock, staging, options, on_line=progress.hear)
+        tool.install_lock(python, solution.lock, staging, options, on_line=progress.hear)
 
     progress.say("install", "Installing")
     # The lock holds no credentials; uv finds them by the index that they belong to.
-    options = [*tool.index_options(order.upstream), *order.index_options, *([] if builds else ["--no-build"])]
+    locked = uv.locked_packages(solution.lock.read_text(encoding="utf-8"))
+    sources = {package["name"] for package in locked if not package.get("wheels")}
+    options = [
+        *tool.index_options(order.upstream),
+        *order.index_options,
+        *order.build_options(sources, builds=builds),
+    ]
     try:
         attempt([*options, "--offline"])
     except InstallFailed:
-        if order.offline:
+        if order.policy.offline:
             raise
         attempt(options)
+    order.policy.refuse_bytes(bytes_in(staging), "the extras are, unpacked,")
     pause("unpacked")
     progress.say("verify", "Checking every file")
     installed = verify(staging, order.manifest, solution.replaced, seen)
+    readdress(staging, python, order.generation.python)
     if order.exact:
         _check_whole(order, installed)
     return installed
+
+
+def bytes_in(directory: Path) -> int:
+    """The bytes of all files in a directory, whatever they are linked to."""
+    return sum(
+        os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - ten thousands of them
+        for folder, _, names in os.walk(directory)
+        for name in names
+    )
 
 
 def _check_whole(order: Order, installed: list[Installed]) -> None:
@@ -133,16 +157,12 @@ def _publish(order: Order, solution: Solution, installed: list[Installed], secon
     order.generation.write(store.OVERLAY, content)
 
 
-def failure_of(error: BaseException) -> OverlayError:
-    """Any error as one that can be told in a cell."""
+def failure_of(error: BaseException, generation: store.Generation) -> OverlayError:
+    """Any error of a build in ``generation`` as one that can be told in a cell."""
     if isinstance(error, OverlayError):
         return error
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return BuildFailed(
-            f"the disk is full at {error.filename}",
-            why=str(error),
-            fix="free space there, or set TORCH_OVERLAY_ROOT to another disk; then restart",
-        )
+    if isinstance(error, OSError) and (lack := room.lack_of(error, generation.path)):
+        return BuildFailed(f"the overlay could not be built: {lack.what}", why=lack.why, fix=lack.fix)
     return BuildFailed(
         "the overlay could not be built",
         why=f"{type(error).__name__}: {error}",

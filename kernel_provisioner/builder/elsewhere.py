@@ -13,8 +13,6 @@ from pathlib import Path
 from ..base.registry import RegisteredBase
 from ..errors import OverlayError, ResolutionFailed
 from ..overlay import store
-from ..overlay.skeleton import write_skeleton
-from ..uv import uv_path
 from .order import Order, registered
 from .progress import Progress
 from .solve import Solver
@@ -46,9 +44,7 @@ def look_elsewhere(
 def _plan_on(
     base: RegisteredBase, order: Order, root: store.Store, progress: Progress, *, builds: bool
 ) -> None:
-    """Solve the order on another base, in an overlay that is thrown away; keeps the lock."""
+    """Solve the order on another base; keeps the lock."""
     with tempfile.TemporaryDirectory(prefix="torch-overlay-", dir=order.generation.path) as name:
         trial = store.Generation(Path(name, "trial"))
-        trial.path.mkdir()
-        write_skeleton(trial.path, base.manifest, base.skeleton_path, uv=uv_path())
         Solver(order.elsewhere(base, trial), root, progress, Path(name), builds=builds).solve()

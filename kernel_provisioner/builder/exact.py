@@ -39,21 +39,19 @@ def pick(order: Order, lock: Lock, tool: uv.Uv, scratch: Path, options: Sequence
     """
     changes = additions(lock, order.manifest)
     try:
-        audit.audit_plan(changes, order.manifest, pins=order.pins)
+        audit.audit_plan(changes, order.manifest, pins=order.policy.pins)
     except ResolutionFailed as error:
         fix = f"{error.fix};\nor lock it anew for this base: jupyter overlay lock NOTEBOOK"
         raise ResolutionFailed(error.what, why=error.why, fix=fix) from error
     own = [change for change in changes if change.name not in ECOSYSTEM]
     torchs = [change for change in changes if change.name in ECOSYSTEM]
     try:
-        packages = files_of(own, order.generation.python, tool, scratch, options)
+        packages = files_of(own, order.python, tool, scratch, [*order.age_options, *options])
     except ResolutionFailed as error:
         if any(f"{name}==" in error.why for name in _with_source(lock)):
             raise  # a build may help
         raise InstallFailed(error.what, why=error.why, fix=error.fix) from error
-    stack = files_of(
-        torchs, order.generation.python, tool, scratch, [*tool.index_options(order.upstream), *options]
-    )
+    stack = files_of(torchs, order.python, tool, scratch, [*tool.index_options(order.upstream), *options])
     audit.audit_origin(stack, order.manifest.tag, order.upstream)
     text = written([*checked(packages, lock), *stack])
     (scratch / "pylock.toml").write_text(text, encoding="utf-8")

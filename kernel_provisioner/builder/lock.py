@@ -21,6 +21,7 @@ from ..base.registry import RegisteredBase
 from ..errors import BuildFailed, OverlayError, ResolutionFailed
 from ..overlay import store
 from ..overlay.skeleton import write_skeleton
+from ..policy.rules import url_in
 from ..pylock import Lock, LockedPackage
 from ..request import Request
 from ..settings import Settings
@@ -46,14 +47,19 @@ def make_lock(
     A lock that the request brings holds the versions it names. ``anew``: newer versions than the
     last time are taken where there are any. Raises OverlayError.
     """
+    if any(url_in(extra) for extra in request.extras):
+        raise ResolutionFailed(
+            "a package that is declared by its address cannot be locked",
+            why="what lies at an address may change, and another machine's policy may not allow it",
+            fix="declare it by its name, from an index",
+        )
     root.prepare()
     with tempfile.TemporaryDirectory(prefix="lock-", dir=root.root) as name:
         generation = store.Generation(Path(name, "trial"))
         generation.path.mkdir()
         write_skeleton(generation.path, base.manifest, base.skeleton_path, uv=uv.uv_path())
-        order = _order(
-            generation, dataclasses.replace(request, stale=request.lock is not None), base, settings
-        )
+        _write_order(generation, dataclasses.replace(request, stale=request.lock is not None), base, settings)
+        order = Order.read(generation, root.root)
         here = _unpacked(order, root, Path(name), builds=builds, anew=anew) if request.extras else {}
         found = needs(request.extras, here, base.manifest.python)
         if found.faults:
@@ -81,7 +87,9 @@ def make_lock(
         )
 
 
-def _order(generation: store.Generation, request: Request, base: RegisteredBase, settings: Settings) -> Order:
+def _write_order(
+    generation: store.Generation, request: Request, base: RegisteredBase, settings: Settings
+) -> None:
     generation.write(
         store.ORDER,
         {
@@ -93,7 +101,6 @@ def _order(generation: store.Generation, request: Request, base: RegisteredBase,
             "notebook": "",
         },
     )
-    return Order.read(generation)
 
 
 def _unpacked(
@@ -133,8 +140,8 @@ def _releases(
     pins: list[uv.Change], order: Order, scratch: Path, *, builds: bool
 ) -> dict[str, dict[str, str]]:
     """Name → file name → SHA-256 for every file of these releases, for any platform."""
-    tool = uv.find_uv(offline=order.offline)
-    python = order.generation.python
+    tool = order.uv
+    python = order.python
     held = [pin for pin in pins if pin.name in order.manifest.distributions]
 
     def files(some: list[uv.Change], *more: str) -> dict[str, dict[str, str]]:

@@ -1,6 +1,6 @@
 """What the builder tells the waiting cell: lines of JSON in a file that the kernel follows.
 
-Each line: ``phase`` (plan, fetch, install, verify, ready, failed, needs-cell), ``message`` for
+Each line: ``phase`` (wait, plan, fetch, install, verify, ready, failed, needs-cell), ``message`` for
 people, and where it is known ``done`` and ``total`` (downloads and builds).
 """
 

@@ -6,17 +6,22 @@ the first cell.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import uv
+from ..aside import Aside
 from ..errors import InstallFailed, OverlayError, ResolutionFailed
+from ..inkernel.packages import named_in
 from ..manifest import BaseManifest
 from ..overlay import store
+from ..policy.rules import url_in
 from . import audit
 from .order import Order
 from .progress import WAITS_FOR_CELL, Progress
@@ -24,6 +29,7 @@ from .progress import WAITS_FOR_CELL, Progress
 if TYPE_CHECKING:
     from ..router import Router  # a web server, which a known lock never needs
 
+_Found = TypeVar("_Found")
 _NAMED = 8  # extras that a message names; a notebook may declare hundreds
 
 
@@ -36,7 +42,7 @@ class Solution:
 
 
 class Solver:
-    """Finds what an order's extras need, in the overlay whose interpreter the order names.
+    """Finds what an order's extras need on its base.
 
     ``builds``: source builds are allowed, because the user has run a cell and the policy lets them.
     ``scratch`` is a directory for its files, which the solution's lock lies in.
@@ -47,46 +53,80 @@ class Solver:
     ) -> None:
         self._order, self._root, self._progress, self._scratch = order, root, progress, scratch
         self._builds = builds
-        self._uv = uv.find_uv(offline=order.offline)
-        self._python = order.generation.python
+        self._uv = order.uv
+        self._python = order.python
+        self._open = contextlib.ExitStack()
+        self._routing: Router | None = None
+        self._newest: Aside[dict[str, str]] | None = None
 
     def solve(self, *, anew: bool = False) -> Solution | None:
         """A known lock of the same order, or a new one; None where only a cell's consent is missing.
 
-        ``anew``: whatever is known.
+        ``anew``: whatever is known. Raises NotAllowed where the policy forbids what it comes to. To be
+        called once.
         """
+        with self._open:
+            return self._known_or_new(anew=anew)
+
+    def _known_or_new(self, *, anew: bool) -> Solution | None:
+        policy = self._order.policy
+        policy.refuse_extras(self._order.extras, self._order.manifest.distributions)
         kept = self._root.lock_path(self._order.key)
         if not anew and kept.exists() and (solution := self._known(kept)):
+            self._judge(solution)
             self._progress.say("install", "Installing a known set of packages")
             return solution
-        wheels = [] if self._builds else ["--no-build"]
+        waits = policy.builds and not self._builds  # a cell's consent may let more in
         try:
-            solution = self._exact(wheels) if self._order.exact else self._plan(wheels)
+            solution = self._solved()
         except ResolutionFailed as error:
-            if wheels and self._order.source_builds != "never" and _wants_source(error):
+            if waits and wants_source(error):
                 self._wait(error.why)
                 return None
-            raise
-        if (
-            wheels
-            and not self._order.exact
-            and self._order.source_builds != "never"
-            and (why := self._older_for_want_of_wheels(solution))
-        ):
+            base = self._order.manifest.distributions
+            raise policy.explained(error, wants_source=wants_source(error), base=base) from error
+        except InstallFailed as error:  # a lock that leaves nothing to resolve
+            raise policy.explained(error, wants_source=False) from error
+        if waits and not self._order.exact and (why := self._older_for_want_of_wheels(solution)):
             self._wait(why)
             return None
+        self._judge(solution)
         kept.parent.mkdir(mode=0o700, exist_ok=True)
         temporary = kept.with_name(f".{kept.name}.{os.getpid()}")
         shutil.copyfile(solution.lock, temporary)
         temporary.replace(kept)
         return solution
 
+    def _judge(self, solution: Solution) -> None:
+        """Raise NotAllowed where the policy does not let all of a solution in."""
+        packages = uv.locked_packages(solution.lock.read_text(encoding="utf-8"))
+        self._order.policy.refuse_plan([entry["name"] for entry in packages], self._order.extras)
+        self._order.policy.refuse_bytes(_bytes_to_fetch(packages), "the extras are downloads of at least")
+
+    def _solved(self) -> Solution:
+        """A new solution; of packages of which only some may be built, with as many wheels as will do."""
+        order = self._order
+        find = self._exact if order.exact else self._plan
+        if not (self._builds and order.policy.buildable):
+            return find(order.build_options(builds=self._builds))
+        solution = with_least_built(order, find)
+        why = "" if order.exact else self._older_for_want_of_wheels(solution)
+        wanting = _named(order.policy.buildable, why)
+        if not wanting:
+            return solution
+        kept = solution.lock.rename(self._scratch / "pylock.wheels.toml")
+        try:
+            return with_least_built(order, find, wanting)
+        except ResolutionFailed:
+            return dataclasses.replace(solution, lock=kept)
+
     def _known(self, kept: Path) -> Solution | None:
-        names = locked_versions(kept.read_text(encoding="utf-8"))
+        text = kept.read_text(encoding="utf-8", errors="replace")
+        names = locked_versions(text)
         if not names:
             return None
         lock = self._scratch / "pylock.toml"
-        shutil.copyfile(kept, lock)
+        lock.write_text(text, encoding="utf-8")
         return Solution(lock, _replacements(names, self._order.manifest))
 
     def _exact(self, options: Sequence[str]) -> Solution:
@@ -107,7 +147,7 @@ class Solver:
         try:
             return self._held(wished, options)
         except ResolutionFailed as error:
-            waits = not self._builds and order.source_builds != "never" and _wants_source(error)
+            waits = not self._builds and order.policy.builds and wants_source(error)
             if not order.preferred or waits:
                 raise
         self._progress.say("plan", "The versions of juv's lock do not fit here: resolving without them")
@@ -131,7 +171,7 @@ class Solver:
         try:
             return self._resolve({**have, **others}, roots, options)
         except ResolutionFailed:
-            if self._order.pins == "all":
+            if self._order.policy.pins == "all":
                 raise
         fixed = {name: version for name, version in have.items() if name in base.fixed}
         return self._resolve({**fixed, **others}, tuple(have), options)
@@ -140,22 +180,20 @@ class Solver:
         order = self._order
         wanted = self._file("wanted.txt", [*order.extras, *roots])
         held = self._file("held.txt", [f"{name}=={version}" for name, version in pins.items()])
-        from ..router import Router
-
-        with Router(order.upstream, order.manifest.fixed, timeout=self._uv.page_timeout) as router:
-            common = [
-                *self._uv.index_options(router.url), *order.index_options, "--build-constraints", str(held),
-                *options,
-            ]  # fmt: skip
-            try:
-                changes = self._uv.plan(self._python, wanted, ["-c", str(held), *common])
-                replaced = audit.audit_plan(changes, order.manifest, pins=order.pins)
-                pinned = self._file("pins.txt", [f"{change.name}=={change.version}" for change in changes])
-                lock = self._scratch / "pylock.toml"
-                text = router.real(self._uv.lock(self._python, pinned, lock, common))
-            except OverlayError as error:
-                raise retold(error, order, router, order.extras) from error
-            audit.audit_origin(uv.locked_packages(text), order.manifest.tag, order.upstream)
+        router = self._router
+        sources = [*self._uv.index_options(router.url), *order.index_options]
+        common = [*sources, "--build-constraints", str(held), *options]
+        if not order.exact and order.policy.builds and not (self._builds and not order.policy.buildable):
+            self._newest = Aside(self._names_and_versions)
+        try:
+            changes = self._uv.plan(self._python, wanted, ["-c", str(held), *common])
+            replaced = audit.audit_plan(changes, order.manifest, pins=order.policy.pins)
+            pinned = self._file("pins.txt", pins_of(changes, order.extras))
+            lock = self._scratch / "pylock.toml"
+            text = router.real(self._uv.lock(self._python, pinned, lock, common))
+        except OverlayError as error:
+            raise retold(error, order, router, order.extras) from error
+        audit.audit_origin(uv.locked_packages(text), order.manifest.tag, order.upstream)
         lock.write_text(text, encoding="utf-8")
         return Solution(lock, {change.name: (change.replaces, change.version) for change in replaced})
 
@@ -168,36 +206,48 @@ class Solver:
         is in its way, which may also be the base. These look-ups build nothing.
         """
         planned = locked_versions(solution.lock.read_text(encoding="utf-8"))
-        order = self._order
-        held = ["-c", str(self._scratch / "held.txt"), *order.index_options]
-        from ..router import Router
-
-        with Router(order.upstream, order.manifest.fixed, timeout=self._uv.page_timeout) as router:
-            options = [*self._uv.index_options(router.url), *held]
+        try:
+            newest = self._newest.result() if self._newest else {}
+        except OverlayError:
+            return ""
+        for name, version in newest.items():
+            if planned.get(name, version) == version:
+                continue
+            wanted = self._file("newest.txt", [*self._order.extras, f"{name}=={version}"])
             try:
-                newest = self._newest(self._file("names.txt", order.extras), ["--no-deps", *options])
+                self._uv.plan(self._python, wanted, ["--no-build", *self._look_up_options])
+            except ResolutionFailed as error:
+                if wants_source(error):
+                    return self._router.real(error.why)
             except OverlayError:
-                return ""
-            for name, version in newest.items():
-                if planned.get(name, version) == version:
-                    continue
-                wanted = self._file("newest.txt", [*order.extras, f"{name}=={version}"])
-                try:
-                    self._uv.plan(self._python, wanted, ["--no-build", *options])
-                except ResolutionFailed as error:
-                    if _wants_source(error):
-                        return router.real(error.why)
-                except OverlayError:
-                    continue
+                continue
         return ""
 
-    def _newest(self, names: Path, options: Sequence[str]) -> dict[str, str]:
-        """Name → newest version of the requirements in the file ``names``."""
+    def _names_and_versions(self) -> dict[str, str]:
+        """Name → newest version of each extra, whatever it needs."""
+        names = self._file("names.txt", self._order.extras)
         done = self._uv.run(
-            "pip", "compile", "-q", "--no-header", "--no-annotate", "--python", self._python, names, *options
-        )
+            "pip", "compile", "-q", "--no-header", "--no-annotate", "--python", self._python, names,
+            "--no-deps", *self._look_up_options,
+        )  # fmt: skip
         lines = done.check("the newest versions are not known").stdout.splitlines()
         return dict(line.split("==", 1) for line in lines if "==" in line)
+
+    @property
+    def _look_up_options(self) -> list[str]:
+        sources = [*self._uv.index_options(self._router.url), *self._order.index_options]
+        return ["-c", str(self._scratch / "held.txt"), *sources]
+
+    @property
+    def _router(self) -> Router:
+        """PyTorch's packages from PyTorch's index, from the first look-up to the end of ``solve``."""
+        if self._routing is None:
+            from ..router import Router
+
+            order = self._order
+            router = Router(order.upstream, order.manifest.fixed, timeout=self._uv.page_timeout)
+            self._routing = self._open.enter_context(router)
+        return self._routing
 
     def _wait(self, why: str) -> None:
         self._progress.say(WAITS_FOR_CELL, "Source builds run code: they start with the first cell", why=why)
@@ -233,12 +283,52 @@ def retold(error: OverlayError, order: Order, router: Router, extras: Sequence[s
     return type(error)(error.what, why=router.real(error.why), fix=error.fix)
 
 
+def with_least_built(
+    order: Order, find: Callable[[list[str]], _Found], built: frozenset[str] = frozenset()
+) -> _Found:
+    """What ``find``, given uv's options, finds when few of the packages that may be built are built.
+
+    Where all others must be wheels, uv takes no wheel of a package that it may build. So one may be
+    ``built`` only once a failure names it, and all of them where a failure names none.
+    """
+    while True:
+        try:
+            return find(order.build_options(built, builds=True))
+        except ResolutionFailed as error:  # noqa: PERF203 - as often as there are packages to build
+            more = frozenset(order.policy.buildable or ()) - built
+            if not more or not wants_source(error):
+                raise
+            built |= _named(more, error.why) or more
+
+
+def _named(names: Iterable[str], text: str) -> frozenset[str]:
+    return frozenset(name for name in names if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text))
+
+
+def pins_of(changes: Sequence[uv.Change], extras: Sequence[str]) -> list[str]:
+    """What fixes exactly these changes: versions, or the address that an extra names."""
+    urls = {named_in(extra): url for extra in extras if (url := url_in(extra))}
+    return [
+        f"{change.name} @ {urls[change.name]}" if change.name in urls else f"{change.name}=={change.version}"
+        for change in changes
+    ]
+
+
+def _bytes_to_fetch(packages: Sequence[Mapping[str, Any]]) -> int:
+    """The least that a lock's files come to, as far as the indexes say how large they are."""
+    total = 0
+    for package in packages:
+        files = package.get("wheels") or [package.get("sdist") or package.get("archive") or {}]
+        total += min(int(file.get("size", 0)) for file in files)
+    return total
+
+
 def locked_versions(lock: str) -> dict[str, str]:
     """Name → version of a lock's packages."""
     return {entry["name"]: str(entry.get("version", "")) for entry in uv.locked_packages(lock)}
 
 
-def _wants_source(error: ResolutionFailed) -> bool:
+def wants_source(error: ResolutionFailed) -> bool:
     """Whether a resolution failed only because building from source was not allowed."""
     text = error.why
     return any(

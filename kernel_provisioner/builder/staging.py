@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .. import records
 from ..errors import InstallFailed
 from ..inkernel.packages import canonical
 from ..manifest import BaseManifest
+from ..overlay.skeleton import shebang_for, shebangs_for
 from . import audit
 
 Installed = dict[str, str]  # name, version
@@ -49,6 +51,30 @@ def verify(
     return installed
 
 
+def readdress(staging: Path, written_for: Path, python: Path) -> None:
+    """Let the scripts in ``staging``, which run the interpreter ``written_for``, run ``python``.
+
+    uv was shown another overlay of the same base than the one that they are for. RECORD stays right.
+    """
+    forms = [form.encode() for form in shebangs_for(written_for)]  # uv has its own mind when to take which
+    after = shebang_for(python).encode()
+    changed = {}
+    for script in sorted(staging.glob("bin/*")):
+        content = b"" if script.is_symlink() or not script.is_file() else script.read_bytes()
+        if before := next((form for form in forms if content.startswith(form)), b""):
+            mode = script.stat().st_mode
+            script.unlink()  # it may be a hard link into uv's cache
+            script.write_bytes(after + content.removeprefix(before))
+            script.chmod(mode)
+            changed[script] = records.row_of(script)
+    for record in staging.glob("lib*/python*/site-packages/*.dist-info/RECORD") if changed else ():
+        if "bin/" in record.read_text(encoding="utf-8"):
+            rows = list(records.rows(record.parent))
+            site = record.parent.parent
+            now = [(row[0], *changed.get(Path(os.path.normpath(site / row[0])), row[1:])) for row in rows]
+            _write_record(record.parent, now)
+
+
 def _damaged(faults: list[records.Fault]) -> InstallFailed:
     first = faults[0]
     return InstallFailed(
@@ -67,7 +93,11 @@ def _take_out(path: Path, site: Path) -> None:
         rows = list(records.rows(dist_info))
         kept = [row for row in rows if row[0] != relative]
         if len(kept) != len(rows):
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(kept)
-            (dist_info / "RECORD").unlink()  # it may be a hard link into uv's cache
-            (dist_info / "RECORD").write_text(text.getvalue(), encoding="utf-8")
+            _write_record(dist_info, kept)
+
+
+def _write_record(dist_info: Path, rows: Iterable[Sequence[str]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    (dist_info / "RECORD").unlink()  # it may be a hard link into uv's cache
+    (dist_info / "RECORD").write_text(text.getvalue(), encoding="utf-8")

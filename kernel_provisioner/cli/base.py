@@ -60,15 +60,18 @@ class CreateApp(PlacedApp):
         if self.installer not in ("auto", "uv", "pip"):
             raise BaseNotFound(f"--installer {self.installer!r} is none", fix="write auto, uv or pip")
         settings = self.settings()
+        for place in ("pip's own settings" if self.installer == "pip" else "", *self.find_links):
+            if place:
+                settings.policy.refuse_sources(place)
         spec = BaseSpec(tag, self.torch, tuple(self.packages), tuple(map(_place, self.find_links)))
         with progress_on(self.console) as progress:
             created = create_base(
                 spec,
                 data_dir=self.jupyter_data,
                 python=self.python,
-                installer=self.installer,
+                installer="uv" if settings.policy.indexes else self.installer,
                 template=settings.index_template,
-                uv=find_uv(offline=settings.offline),
+                uv=find_uv(policy=settings.policy),
                 progress=progress.step,
             )
         _tell(self, created)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -12,12 +13,14 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 
+from .. import locks, ownership
 from ..accelerators import family_of, index_url
 from ..base.adopt import is_current
 from ..base.registry import Register, RegisteredBase, read_register
 from ..errors import OverlayError
 from ..hardware import Hardware, detect
 from ..inkernel.disk import human
+from ..overlay import store
 from ..request import Request
 from ..router import fetch
 from ..selection import creatable, select
@@ -58,6 +61,7 @@ def examine(settings: Callable[[], Settings], *, online: bool) -> Iterator[Findi
         ("kernels", lambda: _kernels(register, our_kernels())),
         ("jupyter", _jupyter),
         ("uv", lambda: _uv(known)),
+        ("policy", lambda: _policy(known)),
         ("overlays", lambda: _overlays(known)),
         *([("network", lambda: _network(register, known))] if online else []),
     ]
@@ -197,23 +201,30 @@ def _jupyter() -> Iterator[Finding]:
 
 
 def _uv(settings: Settings) -> Iterator[Finding]:
-    uv = find_uv(offline=settings.offline)
-    yield Finding(
-        "uv", OK, f"uv {'.'.join(map(str, uv.version))} ({uv.path})" + (", offline" if uv.offline else "")
-    )
+    uv = find_uv(policy=settings.policy)
+    offline = ", offline" if settings.policy.offline else ""
+    yield Finding("uv", OK, f"uv {'.'.join(map(str, uv.version))} ({uv.path}){offline}")
+
+
+def _policy(settings: Settings) -> Iterator[Finding]:
+    """Every rule in force and the file that sets it; all of them hold together."""
+    for line in settings.policy.lines() or ["no rule is set"]:
+        yield Finding("policy", OK, line)
 
 
 def _overlays(settings: Settings) -> Iterator[Finding]:
     root = Path(settings.overlay_root)
     there = next(path for path in (root, *root.parents) if path.exists())
     info = there.stat()
-    if there == root and info.st_uid != os.getuid():
-        yield Finding(
-            "overlays",
-            WRONG,
-            f"{root} belongs to uid {info.st_uid}",
-            "set TORCH_OVERLAY_ROOT to a directory of yours",
-        )
+    elsewhere = "set TORCH_OVERLAY_ROOT to a directory that you and root alone can change"
+    danger = None
+    with contextlib.suppress(OSError):  # nothing can be there: told below
+        danger = ownership.danger_at(root)
+    if danger:
+        text = f"others can change {danger.path}: {danger.how}"
+        yield Finding("overlays", WRONG, text, danger.remedy or elsewhere)
+    elif there == root and info.st_uid != os.geteuid():
+        yield Finding("overlays", WRONG, f"{root} belongs to uid {info.st_uid}", elsewhere)
     elif not os.access(there, os.W_OK | os.X_OK):
         fix = "make it writable, or set TORCH_OVERLAY_ROOT to a directory of yours"
         yield Finding("overlays", WRONG, f"{there} cannot be written to", fix)
@@ -226,6 +237,9 @@ def _overlays(settings: Settings) -> Iterator[Finding]:
         fix = "jupyter overlay prune  and  uv cache prune  make room"
         yield Finding("overlays", WRONG, f"{human(free)} are left on the disk of {root}", fix)
     yield _linking(settings, there)
+    for lock in sorted(root.glob(f"{store.SCRATCH}-{store.WARM}-*/*/{store.USE_LOCK}")):
+        if pids := ", ".join(map(str, locks.holders(lock))):
+            yield Finding("overlays", OK, f"a fork server for warm starts runs (process {pids})")
     bases = read_register().bases
     for venv in known(root):
         if not any(venv.base == base.manifest.id for base in bases):
@@ -239,7 +253,7 @@ def _overlays(settings: Settings) -> Iterator[Finding]:
 
 def _linking(settings: Settings, there: Path) -> Finding:
     """Whether packages can be hard links to uv's cache: only within one file system."""
-    cache = Path(find_uv(offline=settings.offline).run("cache", "dir").stdout.strip())
+    cache = Path(find_uv(policy=settings.policy).run("cache", "dir").stdout.strip())
     kept = next(path for path in (cache, *cache.parents) if path.exists())
     if kept.stat().st_dev == there.stat().st_dev:
         return Finding(
@@ -265,7 +279,7 @@ def _network(register: Register, settings: Settings) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         wanted = Path(folder, "wanted.txt")
         wanted.write_text("ipykernel\n")
-        uv = find_uv()
+        uv = find_uv(policy=settings.policy)
         quick = dataclasses.replace(uv, env={**uv.env, "UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"})
         done = quick.run("pip", "compile", "-q", "--no-deps", "--refresh", wanted)
     if done.returncode == 0:

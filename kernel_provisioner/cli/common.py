@@ -19,6 +19,7 @@ from traitlets import Bool, Unicode
 
 from .. import __version__
 from ..errors import OverlayError, clean, refuse_windows
+from ..policy.traits import TorchPolicy
 from ..settings import Settings, TorchOverlay, load_settings
 from .help import PlainHelp
 
@@ -59,7 +60,7 @@ class OverlayApp(PlainHelp, JupyterApp):
 
     name = "jupyter-overlay"
     version = __version__
-    classes = [TorchOverlay]
+    classes = [TorchOverlay, TorchPolicy]
     aliases: dict[str, Any] = {"config": "JupyterApp.config_file"}
     flags: dict[str, Any] = dict(JSON_FLAG)
     json_output = Bool(False, help="Print one JSON value to stdout and nothing else.").tag(config=True)
@@ -128,15 +129,18 @@ class OverlayApp(PlainHelp, JupyterApp):
     def settings(self) -> Settings:
         """The settings in force, this command line's own options included."""
         try:
-            if self._unreadable:
+            settings = load_settings(os.environ, self.config)
+            if self._unreadable:  # a file that was named by --config
                 raise self._unreadable
-            return load_settings(os.environ, self.config)
+        except OverlayError:
+            raise
         except Exception as error:  # a value that no setting takes, too
             raise OverlayError(
                 "a jupyter_overlay_config file cannot be used",
                 why=f"{type(error).__name__}: {error}",
                 fix="correct it; jupyter --paths  lists the directories that it can be in",
             ) from error
+        return settings
 
     def emit(self, data: Any, lines: Sequence[str]) -> None:
         """Print ``data`` as JSON where a machine asked, else ``lines`` for people."""

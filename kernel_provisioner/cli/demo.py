@@ -139,7 +139,7 @@ class DemoApp(OverlayApp):
                 python="",
                 installer="auto",
                 template=settings.index_template,
-                uv=find_uv(offline=settings.offline),
+                uv=find_uv(policy=settings.policy),
                 progress=progress.step,
             )
         return created.base, time.monotonic() - started

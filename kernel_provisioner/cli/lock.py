@@ -66,7 +66,7 @@ class LockApp(OverlayApp):
         """Lock, or check; see the class."""
         (name,) = self.words(1, 1)
         path = Path(name).absolute()
-        subject = _Subject.read(path)
+        subject = _Subject.read(path, allow_urls=self.settings().policy.urls)
         if self.check:
             return self._check(path, subject)
         made, base, notices = subject.lock(
@@ -115,14 +115,14 @@ class _Subject:
     fault: str
 
     @classmethod
-    def read(cls, path: Path) -> _Subject:
+    def read(cls, path: Path, *, allow_urls: bool) -> _Subject:
         with open_notebook(path) as file:
             document = parse_json(path, file.read())
         metadata = document.get("metadata")
         if not isinstance(metadata, Mapping):
             raise NotebookUnreadable(f"the notebook {path} cannot be read", why="it has no metadata")
         text = torch_env_of(document)
-        request = _without_lock(text)
+        request = _without_lock(text, allow_urls=allow_urls)
         value = text.metadata.get("lock") if isinstance(text.metadata, Mapping) else None
         if value is None:
             return cls(path, metadata, request, None, "it has no lock")
@@ -165,7 +165,7 @@ class _Subject:
         as_it_is = locked(self.request, self.old) if self.old else self.request
         order = store.order_of(as_it_is, chosen.base.manifest, settings)
         ready = root.fitting(root.notebook_dir(self.path), order)
-        builds = settings.source_builds != "never" and ready is not None and ready.entered
+        builds = settings.policy.builds and ready is not None and ready.entered
         made = make_lock(request, chosen.base, root, settings, builds=builds, anew=anew)
         return made, chosen.base.manifest.id, [*notices, *chosen.notices]
 
@@ -173,11 +173,11 @@ class _Subject:
         return {str(key): value for key, value in self.metadata.items()}
 
 
-def _without_lock(text: NotebookText) -> Request:
+def _without_lock(text: NotebookText, *, allow_urls: bool) -> Request:
     said = text.metadata
     if isinstance(said, Mapping):
         said = {key: value for key, value in said.items() if key != "lock"}
-    return parse_request(said, text.script_blocks, uv_lock=text.uv_lock)
+    return parse_request(said, text.script_blocks, uv_lock=text.uv_lock, allow_urls=allow_urls)
 
 
 def _moment(when: str) -> str:

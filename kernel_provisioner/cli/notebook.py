@@ -39,7 +39,8 @@ class AddApp(OverlayApp):
     def run(self) -> int | None:
         """Write the metadata; see the class."""
         name, *packages = self.words(2, None)
-        _tell_extras(self, Path(name), add_extras(Path(name), packages))
+        allow_urls = self.settings().policy.urls
+        _tell_extras(self, Path(name), add_extras(Path(name), packages, allow_urls=allow_urls))
         return None
 
 

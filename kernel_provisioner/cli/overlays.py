@@ -60,7 +60,7 @@ class ListApp(OverlayApp):
                         _ago(now - found.used),
                         human(entry["own_bytes"]) if self.sizes else "",
                         found.base or "?",
-                        (overlay.notebook or "(none)") + (" (gone)" if overlay.notebook_gone else ""),
+                        _whose(overlay),
                     )
                 )
         if not data:
@@ -156,6 +156,12 @@ class PruneApp(OverlayApp):
         print(f"{verb} {_named(removed.notebook, removed.path)}: {removed.reason} ({size})", flush=True)
         if removed.by_hand:
             print(f"  with what was installed by hand: {', '.join(removed.by_hand)}", flush=True)
+
+
+def _whose(overlay: Overlay) -> str:
+    if overlay.notebook:
+        return overlay.notebook + (" (gone)" if overlay.notebook_gone else "")
+    return "(a fork server)" if overlay.warm else "(none)"
 
 
 def _described(overlay: Overlay, found: Found) -> dict[str, Any]:

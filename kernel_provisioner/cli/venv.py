@@ -59,7 +59,7 @@ class VenvApp(OverlayApp):
         name, *packages = self.words(1, None)
         directory = Path(os.path.abspath(name))  # noqa: PTH100 - no link in it is to be followed
         settings = self.settings()
-        request = wanted(packages, [Path(file) for file in self.files])
+        request = wanted(packages, [Path(file) for file in self.files], allow_urls=settings.policy.urls)
         base = self._base(request, settings)
         if self.json_output or not self.console.is_terminal:
             made = make_venv(directory, base, request, settings=settings, recreate=self.recreate)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import importlib
 import json
@@ -25,6 +26,7 @@ from typing import Any
 
 from .display import Line
 from .info import Info
+from .inherited import inherited_environment
 from .packages import named_in
 
 OVERLAY, FAILED, ENTERED, PROGRESS, STAGING = (
@@ -34,7 +36,9 @@ OVERLAY, FAILED, ENTERED, PROGRESS, STAGING = (
     "progress.jsonl",
     "staging",
 )
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, 524})  # as in locks.py
 _POLL = (0.004, 0.03)  # seconds between looks at the builder's progress, at first and in the long run
+_LITTLE = 65536  # bytes; a disk with less takes a small file at best
 _DIED = {
     "error": "BuildFailed",
     "what": "the process that builds this notebook's overlay ended without a word",
@@ -87,7 +91,7 @@ class Gate:
         if failed.exists():
             self.failure = json.loads(failed.read_bytes())["failure"]
         elif not (self._info.path / OVERLAY).exists():
-            self.failure = _DIED
+            self.failure = _died(self._info.path)
         if self.failure:
             line.settle("This notebook's packages could not be added")
             return
@@ -109,6 +113,7 @@ class Gate:
             idle = not _is_locked(self._info.path / "builder.lock")
             if (self._info.path / OVERLAY).exists() or (self._info.path / FAILED).exists():
                 return
+            idle = idle and not _is_open(self._info.path / "builder.lock")
             events = _read_events(self._info.path / PROGRESS)
             if idle:
                 if asked or not events or events[-1]["phase"] != "needs-cell":
@@ -127,10 +132,12 @@ class Gate:
         words = [*self._info.builder, str(self._info.path), "--cell-ran"]
         lock = os.open(self._info.path / "builder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _take(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                return False
             with (self._info.path / "builder.log").open("ab") as log:
                 subprocess.Popen(
                     [*words, "--lock-fd", str(lock)],
+                    env=inherited_environment(os.environ),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -138,11 +145,24 @@ class Gate:
                     cwd="/",
                     pass_fds=(lock,),
                 )
-        except BlockingIOError:
-            return False
         finally:
             os.close(lock)
         return True
+
+
+def _died(overlay: Path) -> dict[str, str]:
+    """What to tell of a builder that left no reason: on a full disk it could not write one."""
+    disk = os.statvfs(overlay)
+    files_full = disk.f_files > 0 and disk.f_favail == 0
+    if files_full or disk.f_bavail * disk.f_frsize < _LITTLE:
+        return {
+            "error": "BuildFailed",
+            "what": f"the disk is full at {overlay}",
+            "why": "it takes no more files (df -i)" if files_full else "hardly a byte is left there (df)",
+            "fix": "free space there, or set TORCH_OVERLAY_ROOT to a directory on another disk;"
+            " then restart the kernel",
+        }
+    return _DIED
 
 
 def move_in(overlay: Path, state: dict[str, Any]) -> None:
@@ -166,7 +186,7 @@ def settle(overlay: Path, state: dict[str, Any]) -> None:
             if staging.is_dir():
                 _merge(staging, overlay)
             shutil.rmtree(staging, ignore_errors=True)
-            (overlay / ENTERED).touch()
+            (overlay / ENTERED).touch(mode=0o600)
 
 
 def look_again(overlay: Path) -> None:
@@ -179,11 +199,12 @@ def look_again(overlay: Path) -> None:
 
 
 def _merge(source: Path, target: Path) -> None:
-    if not target.exists() or not source.is_dir() or source.is_symlink():
-        source.replace(target)
-        return
-    for entry in list(os.scandir(source)):
-        _merge(Path(entry.path), target / entry.name)
+    with contextlib.suppress(FileNotFoundError):  # no locks here, and another kernel moved it just now
+        if not target.exists() or not source.is_dir() or source.is_symlink():
+            source.replace(target)
+            return
+        for entry in list(os.scandir(source)):
+            _merge(Path(entry.path), target / entry.name)
 
 
 def _site_packages(overlay: Path) -> Path:
@@ -216,7 +237,7 @@ def _summary(info: Info, state: dict[str, Any]) -> str:
 
 def _read_events(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     events = []
@@ -232,19 +253,48 @@ def _is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _take(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: others who look are in nobody's way
     finally:
         os.close(fd)
+
+
+def _take(fd: int, how: int) -> bool:
+    """Lock an open file; False where another's lock is in the way. A disk without locks lets everybody."""
+    try:
+        fcntl.flock(fd, how)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
+
+
+def _is_open(path: Path) -> bool:
+    """Whether another process has a file open, as a builder has its lock also where locks mean nothing.
+
+    False where the system does not tell (no ``/proc``).
+    """
+    wanted, own = os.path.realpath(path), str(os.getpid())
+    for place in Path("/proc").glob("[0-9]*/fd"):
+        if place.parent.name != own:
+            with contextlib.suppress(OSError):  # ended meanwhile, or another user's
+                if any(_goal(link) == wanted for link in place.iterdir()):
+                    return True
     return False
+
+
+def _goal(link: Path) -> str:
+    with contextlib.suppress(OSError):  # closed meanwhile
+        return str(link.readlink())
+    return ""
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _take(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import shutil
+import sys
 from typing import Any, cast
 
 from ipykernel.ipkernel import IPythonKernel
@@ -28,6 +29,7 @@ class OverlayKernel(IPythonKernel):
         self._ipython.register_magics(OverlayMagics(self._ipython, self._info, self._gate))
         self._spare_queue = False
         self._leaving = False
+        self._in_folder = False
         atexit.register(self._leave)
 
     async def do_execute(
@@ -61,6 +63,9 @@ class OverlayKernel(IPythonKernel):
             if failure and not code.lstrip().startswith("%overlay"):
                 self._spare_queue = not store_history
                 return self._fail(failure)
+            if not self._in_folder:
+                self._in_folder = True
+                cast("OverlayKernelApp", self.parent).enter_folder()
         reply: dict[str, Any] = await super().do_execute(
             code, silent, store_history, user_expressions, allow_stdin, cell_meta=cell_meta, cell_id=cell_id
         )
@@ -108,10 +113,11 @@ class OverlayKernel(IPythonKernel):
 
 
 class OverlayKernelApp(IPKernelApp):
-    """ipykernel's application, which looks into the notebook's folder only once it has started.
+    """ipykernel's application, which looks into the notebook's folder only once the user runs code.
 
     IPython puts the working directory before site-packages before it imports the rest of itself,
-    so that a ``jedi.py`` lying beside a notebook would run when the notebook is opened.
+    so that a ``jedi.py`` lying beside a notebook would run when the notebook is opened; or when a
+    client completes a name there, which imports jedi.
     """
 
     def initialize(self, argv: list[str] | None = None) -> None:
@@ -123,8 +129,13 @@ class OverlayKernelApp(IPKernelApp):
         """Nothing yet: ``init_code`` does it, the first step that runs what is the user's."""
 
     def init_code(self) -> None:
-        """Put the working directory on the path, then run the user's own startup files."""
+        """Run the user's own startup files, with the working directory on the path for as long."""
         gc.freeze()  # what was imported stays anyway: the collector need never walk over it
         gc.enable()
-        super().init_path()
+        self.enter_folder()
         super().init_code()
+        sys.path[:] = [entry for entry in sys.path if entry]
+
+    def enter_folder(self) -> None:
+        """Put the working directory on the path, as IPython does, for code of the user's."""
+        super().init_path()

@@ -17,6 +17,7 @@ from .disk import human, usage
 from .display import Line, failure_lines
 from .gate import Gate
 from .info import Info
+from .inherited import inherited_environment
 from .packages import named_in, packages
 
 _PATIENCE = 2.0  # seconds until progress is shown, and between its steps
@@ -148,7 +149,12 @@ class AddFailed(Exception):
 def _ask(words: list[str], meanwhile: Callable[[], None]) -> dict[str, Any]:
     """Run the builder and return its answer, calling ``meanwhile`` now and then where it takes its time."""
     with subprocess.Popen(
-        words, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_plain_environment()
+        words,
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=inherited_environment(os.environ),
     ) as process:
         try:
             out, said = _hear(process, meanwhile)
@@ -186,9 +192,3 @@ def _event(line: str) -> str:
         return line
     why = f"\n         {event['why']}" if event.get("why") else ""
     return f"{event['phase']:8} {event['message']}{why}"
-
-
-def _plain_environment() -> dict[str, str]:
-    """The environment without what binds package managers to this overlay: the builder decides that."""
-    bound = ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_TORCH_BACKEND", "PIP_CONSTRAINT", "VIRTUAL_ENV")
-    return {name: value for name, value in os.environ.items() if name not in bound}

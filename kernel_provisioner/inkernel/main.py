@@ -10,7 +10,7 @@ _NAME = "_torch_overlay"
 
 
 def main() -> None:
-    """Run ipykernel's application with the kernel that has a gate."""
+    """Run ipykernel's application with the kernel that has a gate, at once or in each fork."""
     # Importing makes no garbage, and looking for it takes a tenth of the start; init_code enables it again.
     gc.disable()
     # A script's own directory comes first on the path, never the working directory.
@@ -23,6 +23,8 @@ def main() -> None:
     package = importlib.util.module_from_spec(spec)
     sys.modules[_NAME] = package
     spec.loader.exec_module(package)
+    if sys.argv[1:2] == ["--fork-server"]:
+        importlib.import_module(f"{_NAME}.forkserver").serve(sys.argv[2:])  # comes back in a kernel
     importlib.import_module(f"{_NAME}.kernel").OverlayKernelApp.launch_instance()
 
 

@@ -22,16 +22,20 @@ from packaging.utils import canonicalize_name
 from kernel_provisioner.errors import InvalidRequest, NotebookUnreadable
 from kernel_provisioner.request import parse_request
 
-from .read import KEY, MAX_SIZE, NotebookText, open_notebook, parse_json, refuse, torch_env_of
+from .read import KEY, NotebookText, open_notebook, parse_json, refuse, torch_env_of
+
+MAX_SIZE = 100 << 20
+"""The most bytes in a notebook that is changed: for that it is held in memory, several times."""
 
 
-def add_extras(path: Path, requirements: Sequence[str]) -> list[str]:
+def add_extras(path: Path, requirements: Sequence[str], *, allow_urls: bool = False) -> list[str]:
     """Add ``requirements`` to the notebook's extras, in place of those of the same name; the new list.
 
     Raises InvalidRequest and writes nothing where the result would be refused at launch, and
     NotebookUnreadable where the file cannot be read or written, or changes meanwhile.
     """
-    parse_request({"extras": list(requirements)})  # first, so that the index told is the caller's own
+    # First, so that the index told is the caller's own.
+    parse_request({"extras": list(requirements)}, allow_urls=allow_urls)
     document = _Document.read(path)
     extras = document.extras
     for new in (requirement.strip() for requirement in requirements):
@@ -39,7 +43,7 @@ def add_extras(path: Path, requirements: Sequence[str]) -> list[str]:
         extras = [new if at in same else old for at, old in enumerate(extras) if at not in same[1:]]
         if not same:
             extras.append(new)
-    parse_request({**document.said, "extras": extras}, document.text.script_blocks)
+    parse_request({**document.said, "extras": extras}, document.text.script_blocks, allow_urls=allow_urls)
     return document.write(extras)
 
 

@@ -8,14 +8,17 @@ sessions, the name that a session gives its kernel, the runner that waits on the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from .frames import pooled_notebook, running_client
+
+_Seen = TypeVar("_Seen")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,42 +44,74 @@ def find_notebook(
     frames: Iterable[FrameType],
     inherited: Mapping[str, str] = os.environ,
 ) -> FoundNotebook:
-    """The notebook that a kernel is started for; never raises.
+    """The notebook that a kernel is started for; never raises. ``traces`` and ``Traces.notebook`` in one."""
+    return traces(
+        env=env,
+        cwd=cwd,
+        kernel_manager=kernel_manager,
+        kernel_id=kernel_id,
+        frames=frames,
+        inherited=inherited,
+    ).notebook()
+
+
+def traces(
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None,
+    kernel_manager: object | None,
+    kernel_id: str,
+    frames: Iterable[FrameType],
+    inherited: Mapping[str, str] = os.environ,
+) -> Traces:
+    """What tells the notebook of a launch; never raises.
+
+    Does not look at the disk, which may be slow, so that a server's event loop can wait for it;
+    it has to be that loop's thread, for the sake of the table of sessions.
 
     ``env`` and ``cwd`` are what the caller handed to ``start_kernel``, empty where it handed none.
     ``kernel_manager`` is the provisioner's parent, ``frames`` what ``frames.calling_frames()``
     gives. ``inherited`` is the environment of this process: a name that stands there already is
     that of another kernel, from inside which this server or runner was started.
     """
-    launch = _Launch(env, cwd, kernel_manager, kernel_id, frames, inherited)
-    for look in (_named, _session_row, _session_name, _client, _voila):
-        try:
-            found = look(launch)
-        except Exception:  # noqa: S112 - these are the insides of other programs, of any version
-            continue
-        if found is not None:
-            return found
-    return FoundNotebook()
+    manager: Any = kernel_manager
+    server = _tried(lambda: manager.parent.parent)
+    return Traces(
+        env=env,
+        cwd=cwd,
+        inherited=inherited,
+        root=_tried(lambda: Path(manager.parent.root_dir) if manager.parent.root_dir else None),
+        by_session=_tried(lambda: hasattr(server, "session_manager")) or False,
+        rows=tuple(_tried(lambda: _session_rows(server, kernel_id)) or ()),
+        client=_tried(lambda: running_client(frames, kernel_manager)),
+        served=tuple(_tried(lambda: _served_by_voila(server, kernel_manager)) or ()),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Launch:
+class Traces:
+    """What a launch leaves for us to see. ``root`` is the directory that a server's API paths start from.
+
+    ``rows`` are the server's sessions with this kernel (path, name, type), ``client`` is the runner
+    on the call stack, ``served`` are the notebooks that a voila server is for.
+    """
+
     env: Mapping[str, str]
     cwd: Path | None
-    kernel_manager: Any
-    kernel_id: str
-    frames: Iterable[FrameType]
     inherited: Mapping[str, str]
+    root: Path | None
+    by_session: bool
+    rows: tuple[tuple[str, str, str], ...]
+    client: tuple[Mapping[str, object], Path | None, str] | None
+    served: tuple[str | None, ...]
 
-    @property
-    def root(self) -> Path | None:
-        """The directory that a server's API paths start from."""
-        root = getattr(getattr(self.kernel_manager, "parent", None), "root_dir", None)
-        return Path(root) if root else None
-
-    @property
-    def server(self) -> Any:
-        return getattr(getattr(self.kernel_manager, "parent", None), "parent", None)
+    def notebook(self) -> FoundNotebook:
+        """The notebook that they lead to, as far as it is there; never raises."""
+        for look in (_named, _session_row, _session_name, _client, _voila):
+            found = _tried(functools.partial(look, self))
+            if found is not None:
+                return found
+        return FoundNotebook()
 
     def is_new(self, name: str) -> bool:
         """Whether the caller set the variable, rather than copy it from its own environment."""
@@ -96,62 +131,75 @@ class _Launch:
         return None
 
 
-def _named(launch: _Launch) -> FoundNotebook | None:
+def _named(seen: Traces) -> FoundNotebook | None:
     """A caller that knows its notebook can say so; it is taken at its word."""
-    if not launch.is_new("KERNEL_NOTEBOOK_PATH"):
+    if not seen.is_new("KERNEL_NOTEBOOK_PATH"):
         return None
-    path = (launch.cwd or Path()) / launch.env["KERNEL_NOTEBOOK_PATH"]
+    path = (seen.cwd or Path()) / seen.env["KERNEL_NOTEBOOK_PATH"]
     return FoundNotebook(path.absolute(), how="KERNEL_NOTEBOOK_PATH")
 
 
-def _session_row(launch: _Launch) -> FoundNotebook | None:
+def _session_row(seen: Traces) -> FoundNotebook | None:
     """The server's row for this kernel, which follows renames; there is none before the first start.
 
     It counts before the name given at the start: jupyter_client before 8.5 keeps that one at a
     restart, and where the notebook was renamed since, another Untitled.ipynb may stand there.
     JupyterLab's path is a random name in the right directory until the kernel runs.
     """
-    if launch.server is None:
-        return None
-    rows = launch.server.session_manager.connection.execute(
-        "SELECT path, name, type FROM session WHERE kernel_id = ?", (launch.kernel_id,)
-    )
-    for path, name, kind in rows.fetchall():
+    for path, name, kind in seen.rows:
         if kind == "notebook":
             named = str(Path(path).parent / name) if name else path
-            found = launch.existing(path) or launch.existing(named)
+            found = seen.existing(path) or seen.existing(named)
             if found:
                 return FoundNotebook(found, how="session")
     return None
 
 
-def _session_name(launch: _Launch) -> FoundNotebook | None:
+def _session_name(seen: Traces) -> FoundNotebook | None:
     """Sessions name their notebook to the kernel; a console's name is that of no file."""
-    name = launch.env.get("JPY_SESSION_NAME")
-    by_session = hasattr(launch.server, "session_manager") and not launch.is_new("VOILA_REQUEST_URL")
-    if not name or not (launch.is_new("JPY_SESSION_NAME") or by_session):
+    name = seen.env.get("JPY_SESSION_NAME")
+    by_session = seen.by_session and not seen.is_new("VOILA_REQUEST_URL")
+    if not name or not (seen.is_new("JPY_SESSION_NAME") or by_session):
         return None
-    path = launch.existing(name)
+    path = seen.existing(name)
     return FoundNotebook(path, how="JPY_SESSION_NAME") if path else None
 
 
-def _client(launch: _Launch) -> FoundNotebook | None:
-    running = running_client(launch.frames, launch.kernel_manager)
-    return FoundNotebook(running[1], running[0], running[2]) if running else None
+def _client(seen: Traces) -> FoundNotebook | None:
+    return FoundNotebook(seen.client[1], seen.client[0], seen.client[2]) if seen.client else None
 
 
-def _voila(launch: _Launch) -> FoundNotebook | None:
+def _voila(seen: Traces) -> FoundNotebook | None:
     """Voila says which page was asked for, serves one notebook only, or warms a pool of kernels."""
     names: list[str | None] = []
-    if launch.is_new("VOILA_REQUEST_URL"):
-        names.append(unquote(launch.env.get("SCRIPT_NAME", "")).rpartition("/")[2])
-    if type(launch.server).__module__.startswith("voila."):
-        names += [launch.server.notebook_path, pooled_notebook(launch.kernel_manager)]
-    for name in names:
-        path = launch.existing(name) if name else None
+    if seen.is_new("VOILA_REQUEST_URL"):
+        names.append(unquote(seen.env.get("SCRIPT_NAME", "")).rpartition("/")[2])
+    for name in [*names, *seen.served]:
+        path = seen.existing(name) if name else None
         if path:
             return FoundNotebook(path, how="voila")
     return None
+
+
+def _session_rows(server: Any, kernel_id: str) -> list[tuple[str, str, str]]:
+    rows: list[tuple[str, str, str]] = server.session_manager.connection.execute(
+        "SELECT path, name, type FROM session WHERE kernel_id = ?", (kernel_id,)
+    ).fetchall()
+    return rows
+
+
+def _served_by_voila(server: Any, kernel_manager: object) -> list[str | None]:
+    if type(server).__module__.startswith("voila."):
+        return [server.notebook_path, pooled_notebook(kernel_manager)]
+    return []
+
+
+def _tried(look: Callable[[], _Seen]) -> _Seen | None:
+    """What ``look`` comes to; None where it fails, for the insides of other programs change."""
+    try:
+        return look()
+    except Exception:
+        return None
 
 
 def _spellings(name: str) -> Iterator[Path]:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from kernel_provisioner.errors import InvalidRequest, NotebookUnreadable
 
-from .scan import MalformedJson, Scanner
+from .scan import MalformedJson, Scanner, TooMuchWork
 from .script import OPENING, find_blocks
 
 KEY = "torch_env"
@@ -27,11 +27,16 @@ KEY = "torch_env"
 JUV_KEY = "uv.lock"
 """The key in the notebook's metadata under which juv keeps the text of uv.lock (juv's _lock.py)."""
 
-MAX_SIZE = 100 << 20
-"""The most bytes in a notebook that is read: 0.01 s of work where pictures fill it, 1 s where HTML does."""
+MAX_SIZE = 512 << 20
+"""The most bytes in a notebook that is read: 0.03 s of work where pictures fill it, and a second where
+HTML does. Of plain text and tables less is looked through, see scan.py."""
 
 _SMALL = 1 << 20  # up to here the json module is the faster reader, and checks the whole text
 _MAX_PART = 1 << 20  # of torch_env, and of one cell's source
+_MAX_SOURCES = 4 << 20  # of all cells that could hold a PEP 723 block
+_CLEAR = (
+    "clear its outputs and save it, in Jupyter or with: jupyter nbconvert --clear-output --inplace NOTEBOOK"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +58,8 @@ def read_notebook(path: Path) -> NotebookText:
     """What the notebook file at ``path`` says.
 
     Raises NotebookUnreadable, or InvalidRequest for duplicate keys, NaN and unclosed PEP 723
-    blocks. Never blocks on pipes and devices. Takes a few megabytes of memory, and a second at most for
-    what notebook programs write (text made for it can take three).
+    blocks. Never blocks on pipes and devices. Takes some megabytes of memory, whatever the size, and a
+    second at most (text made for it can take two).
     """
     with open_notebook(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -62,13 +67,14 @@ def read_notebook(path: Path) -> NotebookText:
             refuse(
                 path,
                 f"it is {size / 1e6:,.0f} MB, and the limit is {MAX_SIZE / 1e6:,.0f} MB",
-                fix="clear its outputs and save it, in Jupyter or with: "
-                "jupyter nbconvert --clear-output --inplace NOTEBOOK",
+                fix=_CLEAR,
             )
         try:
             if size > _SMALL:
                 return _scan(file)
             return _picked(parse_json(path, file.read(_SMALL)))
+        except TooMuchWork as error:
+            refuse(path, str(error), error, fix=_CLEAR)
         except MalformedJson as error:
             refuse(path, str(error), error)
         except OSError as error:
@@ -148,7 +154,7 @@ def _picked(nb: Mapping[Any, object]) -> NotebookText:
         block,
         juv,
         [
-            (number, cell.get("source"))
+            (number, _source(cell.get("source")))
             for number, cell in enumerate(cells if isinstance(cells, list) else [], 1)
             if isinstance(cell, Mapping) and cell.get("cell_type") == "code"
         ],
@@ -162,11 +168,11 @@ def _scan(file: BinaryIO) -> NotebookText:
     scanner = Scanner(file.read)
     block: object = None
     juv: object = None
-    sources: list[tuple[int, object]] = []
+    sources: list[tuple[int, str]] = []
     for key in scanner.members():
-        if key == "metadata" and scanner.peek() == b"{":
+        if key == "metadata":
             block, juv = _scan_metadata(scanner)
-        elif key == "cells" and scanner.peek() == b"[":
+        elif key == "cells":
             sources = _scan_cells(scanner)
         else:
             scanner.value()
@@ -177,8 +183,12 @@ def _scan(file: BinaryIO) -> NotebookText:
 
 def _scan_metadata(scanner: Scanner) -> tuple[object, object]:
     """The values of ``torch_env`` and of juv's lock; the latter None where it is too long."""
-    found: list[object] = []
+    block: object = None
     juv: object = None
+    seen = False
+    if scanner.peek() != b"{":
+        scanner.value()
+        return block, juv
     for key in scanner.members():
         if key == JUV_KEY:
             kept = scanner.value(keep=_MAX_PART)
@@ -187,6 +197,9 @@ def _scan_metadata(scanner: Scanner) -> tuple[object, object]:
         if key != KEY:
             scanner.value()
             continue
+        if seen:
+            raise _twice(KEY)
+        seen = True
         text = scanner.value(keep=_MAX_PART)
         if text is None:
             raise InvalidRequest(
@@ -194,14 +207,16 @@ def _scan_metadata(scanner: Scanner) -> tuple[object, object]:
                 field=KEY,
                 fix=f'write what the notebook needs, as in "{KEY}": {{"extras": ["transformers>=4.44"]}}',
             )
-        found.append(_json_part(text))
-    if len(found) > 1:
-        raise _twice(KEY)
-    return (found[0] if found else None), juv
+        block = _json_part(text)
+    return block, juv
 
 
-def _scan_cells(scanner: Scanner) -> list[tuple[int, object]]:
-    sources: list[tuple[int, object]] = []
+def _scan_cells(scanner: Scanner) -> list[tuple[int, str]]:
+    sources: list[tuple[int, str]] = []
+    room = _MAX_SOURCES
+    if scanner.peek() != b"[":
+        scanner.value()
+        return sources
     for number, _ in enumerate(scanner.elements(), 1):
         if scanner.peek() != b"{":
             scanner.value()
@@ -215,8 +230,16 @@ def _scan_cells(scanner: Scanner) -> list[tuple[int, object]]:
             else:
                 scanner.value()
         if kind == b'"code"' and source and OPENING.encode() in source:
-            sources.append((number, _json_part(source)))
+            room -= len(source)
+            if room < 0:
+                raise MalformedJson(f"its cells hold too much text with {OPENING}")
+            sources.append((number, _source(_json_part(source))))
     return sources
+
+
+def _source(value: object) -> str:
+    """The source of a cell, a list of lines or one string; empty where it is neither."""
+    return "".join(line for line in value if isinstance(line, str)) if isinstance(value, list | str) else ""
 
 
 def _json_part(text: bytes) -> object:
@@ -237,14 +260,9 @@ def _noting_duplicates(pairs: list[tuple[object, object]]) -> dict[object, objec
     return values
 
 
-def _text(block: object, juv: object, sources: list[tuple[int, object]]) -> NotebookText:
+def _text(block: object, juv: object, sources: list[tuple[int, str]]) -> NotebookText:
     _check_block(block)
-    found = [
-        (number, script)
-        for number, source in sources
-        if isinstance(source, list | str)  # a list of lines, or one string
-        for script in find_blocks("".join(line for line in source if isinstance(line, str)))
-    ]
+    found = [(number, script) for number, source in sources for script in find_blocks(source)]
     return NotebookText(
         metadata=block,
         script_blocks=tuple(script for _, script in found),

@@ -13,12 +13,17 @@ import re
 from collections.abc import Callable, Iterator
 
 PIECE = 1 << 20
-MAX_STEPS = 1_000_000
-"""The most brackets and awkward strings passed over one by one, about 0.4 s of them."""
+MAX_WORK = 128 << 20
+"""The most work, counted in bytes that a regular expression looks at: about a second. A bracket or a
+string passed over by itself counts as 128 of them, a long string for little, without escapes for nothing."""
 
 
 class MalformedJson(ValueError):
-    """The text is not JSON as far as was looked, or too intricate to look on."""
+    """The text is not JSON as far as was looked."""
+
+
+class TooMuchWork(MalformedJson):
+    """The text is too intricate to look on."""
 
 
 class Scanner:
@@ -33,7 +38,8 @@ class Scanner:
         self._read = read
         self._text = b""
         self._at = 0
-        self._steps = 0
+        self._gone = 0  # bytes before the text
+        self._work = 0
         self._kept: list[bytes] = []
         self._mark = -1  # where in the text the value to keep goes on; -1 while none is kept
         self._room = 0
@@ -41,7 +47,7 @@ class Scanner:
     def peek(self) -> bytes:
         """The first byte of what comes next, ``b""`` at the end of the text."""
         while True:
-            self._at = _match_end(_SPACE, self._text, self._at)
+            self._pass(_SPACE)
             if self._at < len(self._text):
                 return self._text[self._at : self._at + 1]
             if not self._more():
@@ -54,6 +60,7 @@ class Scanner:
             self._at += 1
             return
         while True:
+            self._spend(_TURN)
             if self.peek() != b'"':
                 raise MalformedJson("a key is missing its quotes")
             key = self.value(keep=1000)
@@ -69,6 +76,7 @@ class Scanner:
             self._at += 1
             return
         while True:
+            self._spend(_TURN)
             yield
             if not self._another(b"]"):
                 return
@@ -109,20 +117,22 @@ class Scanner:
         self._at += 1
         depth = 1
         while depth:
-            self._at = _match_end(_FLAT, self._text, self._at)
+            self._pass(_FLAT)
             if self._at == len(self._text):
                 self._need_more()
                 continue
             char = self._text[self._at]
             if char == _QUOTE:  # a long string, or one that goes on in the next piece
+                before = self._gone + self._at
                 self._string()
+                self._spend(min(self._gone + self._at - before, _TRIED))
             elif char in b"[{":
                 depth += 1
                 self._at += 1
             elif char in b"]}":
                 depth -= 1
                 self._at += 1
-            self._step()
+            self._spend(_STEP)
 
     def _string(self) -> None:
         self._at += 1
@@ -138,20 +148,24 @@ class Scanner:
             self._at = end
             self._need_more()
         self._at = escape
-        while True:
-            self._at = _match_end(_CHARACTERS, self._text, self._at)
-            rest = self._text[self._at : self._at + 2]
-            if rest[:1] == b'"':
-                self._at += 1
+        size = _WINDOWS[0]
+        while True:  # with escapes: blot these out, a window at a time, and look again
+            window = self._text[self._at : self._at + size]
+            blotted = window.replace(b"\\\\", b"--").replace(b'\\"', b"--")
+            quote = blotted.find(b'"')
+            done = quote + 1 if quote >= 0 else len(window) - blotted.endswith(b"\\")  # half an escape
+            self._at += done
+            self._spend(_STEP + done // 4 + window.count(b"\\", 0, done))
+            if quote >= 0:
                 return
-            if rest in (b"", b"\\"):
+            if len(self._text) - self._at < 2:
                 self._need_more()
-            self._step()
+            size = min(2 * size, _WINDOWS[1])
 
     def _scalar(self) -> None:
         start = self._at
         while True:
-            self._at = _match_end(_WORD, self._text, self._at)
+            self._pass(_WORD)
             if self._at < len(self._text):
                 break
             start = -1  # there was something, in the piece before
@@ -160,10 +174,17 @@ class Scanner:
         if self._at == start:
             raise MalformedJson(_expected(b"a value", self.peek()))
 
-    def _step(self) -> None:
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise MalformedJson(f"it holds more than {MAX_STEPS:,} nested values")
+    def _pass(self, pattern: re.Pattern[bytes]) -> None:
+        """Go on to the end of what ``pattern`` matches here."""
+        match = pattern.match(self._text, self._at)
+        if match:
+            self._at = match.end()
+            self._spend(match.end() - match.start())
+
+    def _spend(self, work: int) -> None:
+        self._work += work
+        if self._work > MAX_WORK:
+            raise TooMuchWork(f"it holds more than {MAX_WORK / 1e6:,.0f} MB of text and tables")
 
     def _need_more(self) -> None:
         if not self._more():
@@ -177,17 +198,21 @@ class Scanner:
             self._room -= len(self._kept[-1])
             if self._room < 0:
                 self._mark = -1
+        self._gone += self._at
         self._text = self._text[self._at :] + piece
         self._at = 0
         return bool(piece)
 
 
 _QUOTE = ord('"')
+_STEP = 128  # see MAX_WORK
+_TURN = 512  # for the caller, who looks at what comes
+_TRIED = 16_640  # bytes of a string at which _FLAT gives up
+_WINDOWS = (512, 1 << 16)  # bytes; the first and the largest
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _WORD = re.compile(rb"[-+.\w]*")
-# These repeat a bounded number of times, because re keeps something for each repetition. None can
+# It repeats a bounded number of times, because re keeps something for each repetition. It cannot
 # match in two ways, so that a failed try costs no more than the bounds allow.
-_CHARACTERS = re.compile(rb'(?:[^"\\]+|\\.){0,1000}', re.DOTALL)
 _FLAT = re.compile(
     rb"""(?: [^"\[\]{}]+
          | "[^"\\]{0,256}(?:\\.[^"\\]{0,256}){0,64}"
@@ -195,11 +220,6 @@ _FLAT = re.compile(
          ){0,1000}""",
     re.DOTALL | re.VERBOSE,
 )
-
-
-def _match_end(pattern: re.Pattern[bytes], text: bytes, at: int) -> int:
-    match = pattern.match(text, at)
-    return match.end() if match else at
 
 
 def _decoded(key: bytes) -> str:

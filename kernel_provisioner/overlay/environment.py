@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ..accelerators import TAGS
 from ..manifest import BaseManifest
+from ..policy import OPEN, Policy
+from ..uv import index_variables
 from .pipconfig import find_links
 from .skeleton import CONSTRAINTS
 
@@ -24,10 +26,18 @@ REMOVED = frozenset({
 
 
 def kernel_environment(
-    environ: Mapping[str, str], overlay: Path, base: BaseManifest, receipts: Path
+    environ: Mapping[str, str],
+    overlay: Path,
+    base: BaseManifest,
+    receipts: Path,
+    policy: Policy = OPEN,
 ) -> dict[str, str]:
-    """``environ`` as a kernel in ``overlay`` should see it; ``receipts`` is the base's directory of them."""
+    """``environ`` as a kernel in ``overlay`` should see it; ``receipts`` is the base's directory of them.
+
+    What it says of ``policy`` are defaults for pip and uv, which the user of the kernel can change.
+    """
     env = {name: value for name, value in environ.items() if name not in REMOVED}
+    env = _defaults(index_variables(env, policy), policy)
     env["VIRTUAL_ENV"] = str(overlay)
     env["PATH"] = os.pathsep.join([str(overlay / "bin"), env.get("PATH", os.defpath)])
     env["PYTHONNOUSERSITE"] = "1"
@@ -41,13 +51,28 @@ def kernel_environment(
     env["PIP_FIND_LINKS"] = " ".join([_spelt(receipts), *find_links(env)])
     # uv then asks PyTorch's own host for torch even where the installed one will do, and fails where
     # it cannot be reached: not on a base whose torch had to come from elsewhere.
-    if base.tag in TAGS and base.installer != "pip":
+    if base.tag in TAGS and base.installer != "pip" and not policy.indexes:
         env["UV_TORCH_BACKEND"] = base.tag
     env["TORCH_EXTENSIONS_DIR"] = str(overlay / "torch_extensions")
     if base.adopted and any(os.access(place, os.W_OK) for place in base.site_dirs):
         # Python would write bytecode into an environment that is to be left as it stands. It goes
         # where the base is registered, so that what is compiled once serves every overlay.
         env["PYTHONPYCACHEPREFIX"] = str(receipts.parent / "bytecode")
+    return env
+
+
+def _defaults(env: dict[str, str], policy: Policy) -> dict[str, str]:
+    """What pip and uv do of themselves under a policy."""
+    if policy.offline:
+        env.update(UV_OFFLINE="1", PIP_NO_INDEX="1")
+    if policy.indexes:
+        first, *others = policy.indexes
+        env.update(PIP_INDEX_URL=first, PIP_EXTRA_INDEX_URL=" ".join(others))
+        env["PIP_FIND_LINKS"] = ""
+    if policy.cooldown:
+        env["UV_EXCLUDE_NEWER"] = f"{policy.cooldown / 3600:.0f} hours"
+    if policy.buildable is not None:
+        env["PIP_ONLY_BINARY"] = ":all:"  # uv pip has no such variable
     return env
 
 

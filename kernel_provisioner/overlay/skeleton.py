@@ -22,7 +22,7 @@ BASE_PATHS = "zzz_torch_base"  # sorts last, so that packages of the overlay com
 CONSTRAINTS = "constraints.txt"
 # Import lines in .pth files end with Python 3.18; a .start file takes their place from 3.15 on, and
 # switches them off: https://peps.python.org/pep-0829/
-_HOOK = "_torch_base_site"
+HOOK = "_torch_base_site"
 _HOOK_MODULE = '''"""Lets site.getsitepackages() list the base, which some packages search for libraries."""
 
 import site
@@ -58,16 +58,16 @@ def write_interpreter(prefix: Path, base: BaseManifest) -> None:
     """The part of a skeleton that a kernel needs to start: a dozen files, a millisecond."""
     python = prefix / "bin" / "python"
     site = _site_packages(prefix, base)
-    site.mkdir(parents=True)
-    python.parent.mkdir(exist_ok=True)
+    _make(site)
+    _make(python.parent)
     python.symlink_to(base.interpreter)
     for alias in ("python3", f"python{base.python_xy}"):
         (python.parent / alias).symlink_to("python")
     _write(prefix / "pyvenv.cfg", _pyvenv_cfg(base))
-    hook = f"import {_HOOK}; {_HOOK}.extend()"
+    hook = f"import {HOOK}; {HOOK}.extend()"
     _write(site / f"{BASE_PATHS}.pth", "\n".join([*base.site_dirs, hook]) + "\n")
-    _write(site / f"{BASE_PATHS}.start", f"{_HOOK}:extend\n")
-    _write(site / f"{_HOOK}.py", _HOOK_MODULE.format(prefix=base.prefix))
+    _write(site / f"{BASE_PATHS}.start", f"{HOOK}:extend\n")
+    _write(site / f"{HOOK}.py", _HOOK_MODULE.format(prefix=base.prefix))
 
 
 def write_receipts(prefix: Path, base: BaseManifest, skeleton_file: Path, *, uv: str) -> None:
@@ -85,7 +85,7 @@ def write_receipts(prefix: Path, base: BaseManifest, skeleton_file: Path, *, uv:
         target = f"{prefix}/{path}"
         folder = target.rpartition("/")[0]
         if folder not in made:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            _make(Path(folder))
             made.add(folder)
         _write(target, text.replace(PREFIX_MARK, shebang, 1) if mode & 0o100 else text, mode)
     for path, goal in skeleton["links"]:
@@ -107,11 +107,17 @@ def shebang_for(python: Path) -> str:
     The two-line form reads as one string in Python and as a command in sh; pip and uv write the
     same: https://bitbucket.org/pypa/distlib/issues/32
     """
+    plain, through_sh = shebangs_for(python)
     path = os.fspath(python)
-    if len(os.fsencode(path)) + 2 <= _LONGEST_SHEBANG and not any(char.isspace() for char in path):
-        return f"#!{path}"
+    fits = len(os.fsencode(path)) + 2 <= _LONGEST_SHEBANG and not any(char.isspace() for char in path)
+    return plain if fits else through_sh
+
+
+def shebangs_for(python: Path) -> tuple[str, str]:
+    """Both forms that a script's first line for ``python`` may have, the plain one first."""
+    path = os.fspath(python)
     quoted = path.replace("'", "'\"'\"'")
-    return f"#!/bin/sh\n'''exec' '{quoted}' \"$0\" \"$@\"\n' '''"
+    return f"#!{path}", f"#!/bin/sh\n'''exec' '{quoted}' \"$0\" \"$@\"\n' '''"
 
 
 def _site_packages(prefix: Path, base: BaseManifest) -> Path:
@@ -133,23 +139,26 @@ def _lend_uv(prefix: Path, site: Path, uv: str) -> None:
     bin_uv = prefix / "bin" / "uv"
     if not bin_uv.exists():
         bin_uv.symlink_to(uv)
-        (site / "uv").mkdir()
+        _make(site / "uv")
         _write(site / "uv" / "__init__.py", "")
         _write(site / "uv" / "__main__.py", _UV_MODULE.format(uv=uv))
+
+
+def _make(directory: Path) -> None:
+    """Make a directory and its missing parents, writable for nobody else whatever the umask."""
+    if not directory.is_dir():
+        _make(directory.parent)
+        directory.mkdir(mode=0o755, exist_ok=True)
 
 
 def _write(path: str | Path, text: str, mode: int = 0o644) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
-        os.write(fd, text.encode()) if len(text) < 65536 else _write_all(fd, text.encode())
+        view = memoryview(text.encode())
+        while view:  # a disk that is nearly full takes a part, and says so at the next try only
+            view = view[os.write(fd, view) :]
     finally:
         os.close(fd)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 @functools.lru_cache(maxsize=8)

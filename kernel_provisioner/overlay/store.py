@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import locks
+from .. import locks, ownership
 from ..base.registry import replace_text
 from ..errors import BuildFailed, CorruptState
 
@@ -42,6 +42,8 @@ USE_LOCK = "use.lock"
 LAUNCH_LOCK = "launch.lock"
 STAGING = "staging"
 SCRATCH = "scratch"
+WARM = "warm"  # after it: a fork server's
+_ELSEWHERE = "set TORCH_OVERLAY_ROOT to a directory that you and root alone can change"
 _UNFIT_FOR = 24 * 3600.0  # seconds; by then the index may hold a version that fits
 
 
@@ -72,11 +74,17 @@ class Generation:
 
     def state(self) -> State:
         """Ready, building (somebody holds the builder's lock), failed, or given up half-way."""
+        if outcome := self._outcome():
+            return outcome
+        if locks.is_held(self.path / BUILDER_LOCK, exclusively=True):
+            return State.BUILDING
+        return self._outcome() or State.ABANDONED  # it may have been published, and let go, in between
+
+    def _outcome(self) -> State | None:
+        """How its build ended; None where it has not."""
         if (self.path / OVERLAY).exists():
             return State.READY
-        if (self.path / FAILED).exists():
-            return State.FAILED
-        return State.BUILDING if locks.is_held(self.path / BUILDER_LOCK) else State.ABANDONED
+        return State.FAILED if (self.path / FAILED).exists() else None
 
     def read(self, name: str) -> dict[str, Any]:
         """One of its JSON files; raises CorruptState where it is missing, torn or foreign."""
@@ -93,17 +101,21 @@ class Generation:
         """Write one of its JSON files whole, by one rename, for this user's eyes only."""
         path = self.path / name
         temporary = path.with_name(f".{name}.{os.getpid()}")
-        temporary.touch(mode=0o600)
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump({"schema": SCHEMA, **data}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            temporary.touch(mode=0o600)
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump({"schema": SCHEMA, **data}, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def publish_empty(self, base: str) -> None:
         """Call an overlay without extras ready: its skeleton is all there is to it."""
         self.write(OVERLAY, {"base": base, "extras": [], "installed": [], "replaced": {}})
-        (self.path / ENTERED).touch()
+        (self.path / ENTERED).touch(mode=0o600)
 
 
 def order_of(request: Request, base: BaseManifest, settings: Settings) -> dict[str, Any]:
@@ -118,12 +130,10 @@ def order_of(request: Request, base: BaseManifest, settings: Settings) -> dict[s
         "lock": request.lock.digest() if request.lock else "",
         "stale": request.stale,
         "preferred": list(request.preferred),
-        "settings": {
-            # A token that is renewed makes no other overlay.
-            "index_template": without_credentials(settings.index_template),
-            "pins": settings.pins,
-            "source_builds": settings.source_builds,
-        },
+        # A token that is renewed makes no other overlay.
+        "index_template": without_credentials(settings.index_template),
+        # A changed policy makes every overlay a new one, which is judged by it.
+        "policy": settings.policy.order(),
     }
 
 
@@ -139,23 +149,21 @@ class Store:
         self.root = root
 
     def prepare(self) -> None:
-        """Make the root, private; raises BuildFailed where it is not ours or open to others."""
+        """Make the root, private; raises BuildFailed where it is not ours or others can change it."""
+        cannot = f"overlays cannot be kept in {self.root}"
         try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            ownership.refuse_strangers(self.root, what=cannot, fix=_ELSEWHERE)
+            if not self.root.exists():
+                ownership.make_private(self.root)
+                ownership.refuse_strangers(self.root, what=cannot, fix=_ELSEWHERE)  # who was quicker?
             info = self.root.stat()
+            ours = info.st_uid == os.geteuid()
+            if ours and stat.S_IMODE(info.st_mode) & 0o077:
+                self.root.chmod(0o700)
         except OSError as error:
-            raise BuildFailed(
-                f"overlays cannot be kept in {self.root}",
-                why=str(error),
-                fix="set TORCH_OVERLAY_ROOT to a directory of yours",
-            ) from error
-        if info.st_uid != os.getuid():
-            raise BuildFailed(
-                f"{self.root} belongs to another user (uid {info.st_uid})",
-                fix="set TORCH_OVERLAY_ROOT to a directory of yours",
-            )
-        if stat.S_IMODE(info.st_mode) & 0o077:
-            self.root.chmod(0o700)
+            raise BuildFailed(cannot, why=str(error), fix=_ELSEWHERE) from error
+        if not ours:
+            raise BuildFailed(f"{self.root} belongs to another user (uid {info.st_uid})", fix=_ELSEWHERE)
 
     def notebook_dir(self, notebook: Path) -> Path:
         """The directory that keeps a notebook's generations: by its real path, readable by people.
@@ -232,7 +240,7 @@ class Store:
         note = self.lock_path(key).with_suffix(".unfit")
         with contextlib.suppress(OSError):
             if abs(time.time() - note.stat().st_mtime) < _UNFIT_FOR:
-                return note.read_text(encoding="utf-8").strip()
+                return note.read_text(encoding="utf-8", errors="replace").strip()
         return ""
 
     def lock_path(self, key: str) -> Path:
@@ -248,7 +256,7 @@ class Store:
     def _renamed(self, real: str) -> Path | None:
         """The directory that was carried over to this name, whoever it belongs to now."""
         with contextlib.suppress(OSError):
-            return self.root / self._rename_note(real).read_text(encoding="utf-8").strip()
+            return self.root / self._rename_note(real).read_text(encoding="utf-8", errors="replace").strip()
         return None
 
     def _rename_note(self, real: str) -> Path:

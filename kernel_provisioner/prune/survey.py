@@ -48,6 +48,11 @@ class Overlay:
         """Whether it was made to live no longer than one kernel."""
         return self.directory.name.startswith(f"{store.SCRATCH}-")
 
+    @property
+    def warm(self) -> bool:
+        """Whether a fork server runs in it, not a kernel."""
+        return self.directory.name.startswith(f"{store.SCRATCH}-{store.WARM}-")
+
 
 def survey(root: Path) -> Iterator[Overlay]:
     """Every notebook's overlays under ``root``, by name; none where there is no such directory."""
@@ -81,6 +86,7 @@ def _found(generation: store.Generation, known: dict[str, bool]) -> Found:
     state = generation.state()
     order = _order(path)
     base = order.get("order", {}).get("base", "")
+    key = store.order_key(order["order"]) if order else ""
     directory = order.get("base_directory", "")
     if directory and directory not in known:
         known[directory] = _is_gone(os.path.join(directory, MANIFEST))  # noqa: PTH118 - thousands of them
@@ -90,7 +96,7 @@ def _found(generation: store.Generation, known: dict[str, bool]) -> Found:
         in_use or state is store.State.BUILDING,
         used,
         base,
-        order.get("key", ""),
+        key,
         known.get(directory, False),
     )
 

@@ -20,6 +20,7 @@ from ..errors import LockTimeout, OverlayError
 from ..inkernel.disk import Usage, usage
 from ..inkernel.packages import packages
 from ..overlay import store
+from ..overlay.model import sweep_models
 from ..overlay.skeleton import remove_tree
 from ..pausepoint import pause
 from .decide import Policy, doomed
@@ -99,14 +100,15 @@ def sweep(
         _sweep_locks(root, now, swept, dry_run=dry_run)
         if not dry_run:
             _sweep_rename_notes(root)
+            sweep_models(root)
     return swept
 
 
 def forget(root: Path, directory: Path) -> bool:
     """Remove all of one notebook's overlays that nobody uses; False where one is in use."""
     with contextlib.suppress(LockTimeout, FileNotFoundError):
-        with locks.exclusive(directory / store.LAUNCH_LOCK):
-            if any(found.in_use for found in look_at(directory).generations):
+        with locks.exclusive(directory / store.LAUNCH_LOCK) as lock:
+            if not locks.keep_apart(lock) or any(found.in_use for found in look_at(directory).generations):
                 return False
             _discard(root, directory)
         _empty(root / TRASH)
@@ -179,11 +181,12 @@ def _sweep_locks(root: Path, now: float, swept: Swept, *, dry_run: bool) -> None
     """Remove the locks that no overlay was installed from, once they are old."""
     gone = {removed.path for removed in swept.removed}
     left = (found for overlay in survey(root) for found in overlay.generations if found.path not in gone)
-    wanted = {f"pylock.{found.key}.toml" for found in left}
+    wanted = {found.key for found in left}
     with contextlib.suppress(OSError):
         for entry in sorted(os.scandir(root / "locks"), key=lambda entry: entry.name):
             old = (now - entry.stat(follow_symlinks=False).st_mtime) / 86400 > LOCK_DAYS
-            if entry.name not in wanted and old and entry.is_file(follow_symlinks=False):
+            needed = wanted.intersection(entry.name.split("."))
+            if not needed and old and entry.is_file(follow_symlinks=False):
                 swept.locks.append(Path(entry.path))
                 if not dry_run:
                     Path(entry.path).unlink(missing_ok=True)
@@ -193,7 +196,7 @@ def _sweep_rename_notes(root: Path) -> None:
     """Remove the notes that lead renamed notebooks to directories that are gone."""
     for note in root.glob("*.renamed"):
         with contextlib.suppress(OSError):
-            if not (root / note.read_text(encoding="utf-8").strip()).is_dir():
+            if not (root / note.read_text(encoding="utf-8", errors="replace").strip()).is_dir():
                 note.unlink()
 
 
@@ -201,17 +204,18 @@ def _sweeping(root: Path, take: Callable[[Path], locks.Lock]) -> locks.Lock:
     """The lock that lets one sweep run at a time.
 
     Raises LockTimeout where another runs, and OverlayError where two can hold one exclusive lock:
-    some network disks keep none.
+    some network disks keep none, or each machine its own.
     """
     path = root / ".prune.lock"
     lock = take(path)
     try:
         take(path).release()
     except LockTimeout:
-        return lock
+        if not locks.of_this_machine(path):
+            return lock
     lock.release()
     raise OverlayError(
         f"overlays in {root} cannot be collected",
-        why="two processes can lock one file there, so nobody can say which overlays are in use",
+        why="two processes or machines can lock one file there, so nobody can say which overlays are in use",
         fix="stop all kernels and remove that directory by hand, or set TORCH_OVERLAY_ROOT to a local disk",
     )

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 
-from kernel_provisioner.errors import NoBaseFits
+from kernel_provisioner.errors import NoBaseFits, OverlayError
 from kernel_provisioner.manifest import BaseManifest
 from kernel_provisioner.request import Request
 
@@ -15,23 +15,30 @@ from .fit import creatable, objections
 from .ranking import rank
 
 
-def refusal(request: Request, hardware: Machine, bases: Sequence[BaseManifest], pinned: str) -> NoBaseFits:
-    """The error that says, for every registered base, why it was not taken, and what to do."""
+def refusal(
+    request: Request,
+    hardware: Machine,
+    bases: Sequence[BaseManifest],
+    pinned: str,
+    damaged: Sequence[OverlayError] = (),
+) -> NoBaseFits:
+    """The error that says, for every registered base, why it was not taken, and what to do.
+
+    ``damaged`` are the bases that cannot be read, each by what is wrong with it.
+    """
     asked = [f"the kernel torch-{pinned}" if pinned else f"accelerator {request.accelerator}"]
     if request.torch:
         asked.append(f"torch {request.torch}")
     if request.requires_python:
         asked.append(f"Python {request.requires_python}")
-    what = "no registered base fits" if bases else "no torch base is registered yet"
+    what = "no registered base fits" if bases or damaged else "no torch base is registered yet"
     reasons = [
         f"{base.id}: " + "; ".join(objections(base, request, hardware, pinned))
         for base in sorted(bases, key=lambda base: (base.id, base.prefix))
     ]
-    return NoBaseFits(
-        f"{what} ({', '.join(asked)})",
-        why="\n".join(reasons),
-        fix="\nor ".join(_fixes(request, hardware, bases, pinned)),
-    )
+    reasons += [f"{error.what} ({error.why})" if error.why else error.what for error in damaged]
+    fixes = [*(error.fix for error in damaged if error.fix), *_fixes(request, hardware, bases, pinned)]
+    return NoBaseFits(f"{what} ({', '.join(asked)})", why="\n".join(reasons), fix="\nor ".join(fixes))
 
 
 def _fixes(request: Request, hardware: Machine, bases: Sequence[BaseManifest], pinned: str) -> list[str]:

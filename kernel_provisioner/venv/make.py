@@ -157,7 +157,8 @@ def _build_at(directory: Path, job: _Job) -> None:
         _write_scripts(directory, job)
         generation.publish_empty(base.manifest.id)
         return
-    build(Order.read(generation), job.root, _Told(directory / store.PROGRESS, job.tell), cell_ran=True)
+    order = Order.read(generation, job.root.root)
+    build(order, job.root, _Told(directory / store.PROGRESS, job.tell), cell_ran=True)
     settle(directory, generation.read(store.OVERLAY))
     _write_scripts(directory, job)
 
@@ -167,7 +168,7 @@ def _write_scripts(directory: Path, job: _Job) -> None:
     # Of this shell's variables only those count that say where pip's configuration files are.
     files = {name: text for name, text in job.environ.items() if name in _PIP_FILES}
     manifest, receipts = job.base.manifest, job.base.receipts
-    variables = kernel_environment(files, directory, manifest, receipts)
+    variables = kernel_environment(files, directory, manifest, receipts, job.settings.policy)
     for name in ("VIRTUAL_ENV", "PATH", *files):
         variables.pop(name)
     for path, text in (

@@ -13,7 +13,7 @@ _FIX = "leave it out, and when the environment is made: . DIR/bin/activate; uv p
 _DEEPEST = 10  # requirements files within requirements files
 
 
-def wanted(packages: Sequence[str], files: Sequence[Path]) -> Request:
+def wanted(packages: Sequence[str], files: Sequence[Path], *, allow_urls: bool = False) -> Request:
     """The request for ``packages`` and what ``files`` list; a requirement named torch is a condition.
 
     Raises InvalidRequest, naming the file and the line: names with versions are taken, and
@@ -21,18 +21,18 @@ def wanted(packages: Sequence[str], files: Sequence[Path]) -> Request:
     """
     extras = []
     for text in packages:
-        _check(text, repr(text))
+        _check(text, repr(text), allow_urls=allow_urls)
         extras.append(text)
     for file in files:
         for line, text in _requirements(file, 0):
-            _check(text, line)
+            _check(text, line, allow_urls=allow_urls)
             extras.append(text)
-    return parse_request({"extras": extras})
+    return parse_request({"extras": extras}, allow_urls=allow_urls)
 
 
-def _check(text: str, where: str) -> None:
+def _check(text: str, where: str, *, allow_urls: bool) -> None:
     try:
-        parse_request({"extras": [text]})
+        parse_request({"extras": [text]}, allow_urls=allow_urls)
     except InvalidRequest as error:
         what = error.what.replace("torch_env.extras[0]", where, 1)
         raise InvalidRequest(what, field=where, fix=_FIX) from error

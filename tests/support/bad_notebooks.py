@@ -66,7 +66,7 @@ TOLD: dict[str, tuple[Content, str]] = {
     "a hundred thousand brackets": (b"[" * 100_000, "nested too deeply"),
     "brackets inside": (written('{"x": ' + "[" * 100_000 + "]" * 100_000 + "}"), "nested too deeply"),
     "a number of 5000 digits": (written("9" * 5000), "digits"),
-    "larger than the limit": (lambda path: _sparse(path, 200 << 20), "the limit is"),
+    "larger than the limit": (lambda path: _sparse(path, 1 << 30), "the limit is"),
     "a folder": (Path.mkdir, "it is a directory"),
     "a pipe": (os.mkfifo, "it is a named pipe"),
     "gone": (lambda _: None, "No such file"),

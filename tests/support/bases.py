@@ -18,6 +18,8 @@ from kernel_provisioner.base.publish import Created
 from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.overlay import store
 from kernel_provisioner.overlay.skeleton import write_skeleton
+from kernel_provisioner.policy import Layer, Policy
+from kernel_provisioner.policy.traits import TorchPolicy
 from kernel_provisioner.request import Request
 from kernel_provisioner.settings import Settings
 from kernel_provisioner.uv import Uv, find_uv, uv_path
@@ -114,18 +116,21 @@ class Workshop:
 
     def begin(self, base: RegisteredBase, *extras: str, notebook: str = "",
               exclude_newer: str = "", **settings: Any) -> store.Generation:  # fmt: skip
-        """An overlay as a launch leaves it to the builder: its skeleton, and the order to build."""
+        """An overlay as a launch leaves it to the builder: its skeleton, and the order to build.
+
+        ``settings`` may be rules of a policy, too.
+        """
         request = Request(extras=extras, exclude_newer=exclude_newer)
         values = {"overlay_root": str(self.overlays.root), "index_template": self.index.template,
-                  "preference": "", "pins": "stack", "source_builds": "after-first-cell",
-                  "offline": False, **settings}  # fmt: skip
-        chosen = Settings(**values)
+                  "preference": "", **settings}  # fmt: skip
+        rules = {name: values.pop(name) for name in settings if name in TorchPolicy.class_trait_names()}
+        chosen = Settings(**values, policy=Policy((Layer("a test's file", rules),) if rules else ()))
         self.overlays.prepare()
         generation = self.overlays.begin(self.overlays.notebook_dir(self.home / (notebook or self.notebook)))
         write_skeleton(generation.path, base.manifest, base.skeleton_path, uv=uv_path())
         order = store.order_of(request, base.manifest, chosen)
         generation.write(store.ORDER, {
-            "order": order, "lock": None, "key": store.order_key(order), "notebook": notebook,
+            "order": order, "lock": None, "notebook": notebook,
             "base_directory": str(base.directory), "settings": chosen.as_dict(), "alternatives": [],
         })  # fmt: skip
         return generation

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import html
 import http.server
+import json
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -39,17 +40,21 @@ class LocalIndex:
     """What the server serves and what it was asked; made by ``serve_index``.
 
     ``upstream`` is the address of a real default index: projects that were never published
-    here are redirected to it. Without it they are 404.
+    here are redirected to it. Without it they are 404. With ``json`` the default index answers as
+    PyPI does (PEP 691), which tells how large the files are, and when they were ``uploaded``.
     """
 
     def __init__(self, *, upstream: str = "", core_metadata: bool = True) -> None:
         self.upstream = upstream
         self.core_metadata = core_metadata
+        self.json = False
+        self.pace = 1.0  # seconds between two bytes of a trickle
         self.credentials: tuple[str, str] | None = None
         self.asked: list[Asked] = []
         self.files: dict[str, dict[str, Path]] = {}
         self.troubles: dict[str, Trouble] = {}
         self.declared: dict[str, bytes] = {}
+        self.uploaded: dict[str, str] = {}
         self.behaving = threading.Event()
         self.closing = threading.Event()
         self.port = 0
@@ -85,7 +90,7 @@ class LocalIndex:
         """Answer every path that starts with ``path`` with ``how``, until ``behave`` is called.
 
         ``wait`` answers properly, but only after ``behave`` was called, ``hang`` accepts and never
-        answers, ``trickle`` sends a byte a second, ``cut-short``
+        answers, ``trickle`` sends a byte a second (``pace``), ``cut-short``
         promises the whole and closes half-way, ``redirect-loop`` points at itself.
         """
         self.behaving.clear()
@@ -126,6 +131,22 @@ class LocalIndex:
         if path.count("/") >= 2 and projects:
             return _page(f'<a href="{name}/">{name}</a>' for name in projects)
         return None
+
+    def listing(self, path: str) -> bytes:
+        """The PEP 691 page at ``path``; empty where nothing was published there."""
+        files = [
+            {
+                "filename": name,
+                "url": f"{path.rstrip('/').rpartition('/')[0]}/{name}",
+                "hashes": {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+                "size": file.stat().st_size,
+                **({"core-metadata": True} if self.core_metadata and name.endswith(".whl") else {}),
+                **({"upload-time": self.uploaded[name]} if name in self.uploaded else {}),
+            }
+            for name, file in sorted(self.files.get(path, {}).items())
+        ]
+        page = {"meta": {"api-version": "1.1"}, "name": path.split("/")[-2], "files": files}
+        return json.dumps(page).encode() if files else b""
 
     def file(self, path: str) -> bytes | None:
         """The bytes of a published file, or of its metadata; None where there is no such file."""
@@ -188,20 +209,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if trouble == "wait":
             self.index.behaving.wait()
             trouble = None
-        body = self.index.file(path) or (self.index.page(path) or "").encode()
+        listing = self.index.json and path.startswith("/simple/") and self.index.listing(path)
+        kind = "application/vnd.pypi.simple.v1+json" if listing else _content_type(path)
+        body = listing or self.index.file(path) or (self.index.page(path) or "").encode()
         if trouble is not None:
-            self._misbehave(trouble, body)
+            self._misbehave(trouble, body, kind)
         elif self.index.credentials not in (None, (user, password)):
             self._send(401, headers={"WWW-Authenticate": 'Basic realm="index"'})
         elif body:
-            self._send(200, body, with_body=with_body, headers={"Content-Type": _content_type(path)})
+            self._send(200, body, with_body=with_body, headers={"Content-Type": kind})
         elif self.index.upstream and path.startswith("/simple/"):
             project = path.removeprefix("/simple/")
             self._send(307, headers={"Location": f"{self.index.upstream.rstrip('/')}/{project}"})
         else:
             self._send(404)
 
-    def _misbehave(self, trouble: Trouble, body: bytes) -> None:
+    def _misbehave(self, trouble: Trouble, body: bytes, kind: str) -> None:
         self.close_connection = True
         if isinstance(trouble, int):
             self._send(trouble, b"<html>no</html>")
@@ -210,13 +233,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif trouble == "hang":
             self.index.closing.wait()
         elif trouble == "cut-short":
-            self._head(200, len(body), {})
+            self._head(200, len(body), {"Content-Type": kind})
             self.wfile.write(body[: len(body) // 2])
         else:
-            self._head(200, len(body), {})
+            self._head(200, len(body), {"Content-Type": kind})
             for byte in body:
                 self.wfile.write(bytes([byte]))
-                if self.index.closing.wait(1):
+                if self.index.closing.wait(self.index.pace):
                     return
 
     def _send(
@@ -231,6 +254,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.send_header("Content-Length", str(length))
         self.send_header("Cache-Control", "no-cache")  # what is published may change within a test
         self.end_headers()

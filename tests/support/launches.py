@@ -26,13 +26,16 @@ REPOSITORY = Path(__file__).parents[2]
 ENDS_WITHIN = 300.0
 
 
-def launches(notebooks: Sequence[Path], env: Mapping[str, str], pinned: str = "") -> list[dict[str, Any]]:
+def launches(
+    notebooks: Sequence[Path], env: Mapping[str, str], pinned: str = "", *, prefix: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """What became of each notebook: what its kernel is told (``failure``, ``notices``, ``overlay``),
     and how the build ended: ``state``, in ``build`` its failure. No kernel is started. ``pinned`` is
-    the tag of the kernel that was picked.
+    the tag of the kernel that was picked. ``prefix`` are words before the command, such as
+    ``prlimit --nofile=64``.
     """  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", __name__, pinned],
+        [*prefix, sys.executable, "-m", __name__, pinned],
         input=json.dumps([os.fspath(path) for path in notebooks]),
         env=dict(env),
         cwd=REPOSITORY,
@@ -54,8 +57,6 @@ def _launch(path: Path) -> dict[str, Any]:
         environ=os.environ,
         kernel_id="k",
     )
-    for lock in launch.held:
-        lock.release()
     told = json.loads(launch.env[VARIABLE])
     state = ""
     build: dict[str, str] = {}
@@ -64,6 +65,8 @@ def _launch(path: Path) -> dict[str, Any]:
         wait_for(lambda: generation.state() is not State.BUILDING, "the builder's end", within=60)
         state = generation.state().value
         build = generation.read(FAILED)["failure"] if state == State.FAILED.value else {}
+    for lock in launch.held:  # which a kernel holds while it waits
+        lock.release()
     return {**told, "state": state, "build": build}
 
 

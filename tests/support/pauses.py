@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from kernel_provisioner.pausepoint import VARIABLE
@@ -34,3 +36,15 @@ class Paused:
     def go(self) -> None:
         """Let whoever waits there now go on."""
         (self.directory / f"{self.name}.go").write_bytes(b"")
+
+    def go_until(self, ended: Callable[[], object], what: str) -> None:
+        """Let go whoever comes there, as often as they come, until ``ended()`` is true."""
+
+        def look() -> bool:
+            if ended():
+                return True
+            with contextlib.suppress(OSError):  # nobody waits
+                os.close(os.open(self.directory / f"{self.name}.go", os.O_WRONLY | os.O_NONBLOCK))
+            return False
+
+        wait_for(look, what, within=REACHED_WITHIN)

@@ -22,6 +22,7 @@ import psutil
 
 from .session import Session
 from .waiting import wait_for
+from .warm import WARM, everywhere, warm_up
 
 STARTS_WITHIN = 90.0
 """Seconds that a server may take to answer; JupyterLab on a busy machine takes ten."""
@@ -75,7 +76,8 @@ class JupyterServer:
         """
         model = {"path": path, "name": Path(path).name, "type": kind, "kernel": {"name": kernel}}
         created = self.request("POST", "api/sessions", model)
-        session = Session(created["id"], created["kernel"]["id"], self.request, self._channels)
+        kernel_id = created["kernel"]["id"]
+        session = Session(created["id"], kernel_id, self.request, self._channels, self.token)
         try:
             session.connect()
             yield session
@@ -86,7 +88,7 @@ class JupyterServer:
 
     def _channels(self, kernel_id: str, session_id: str) -> str:
         address = self.url.replace("http", "ws", 1)
-        return f"{address}api/kernels/{kernel_id}/channels?session_id={session_id}&token={self.token}"
+        return f"{address}api/kernels/{kernel_id}/channels?session_id={session_id}"
 
 
 @contextlib.contextmanager
@@ -112,6 +114,7 @@ def jupyter_server(
         python, "-m", app, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={free_port()}", "--ServerApp.port_retries=50",
         f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}", *options,
+        *([WARM] if everywhere() and WARM not in options else []),
     ]  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -120,7 +123,10 @@ def jupyter_server(
         )  # fmt: skip
     try:
         url = _wait_until_ready(process, runtime, token, log)
-        yield JupyterServer(url, token, root, log, process)
+        running = JupyterServer(url, token, root, log, process)
+        if everywhere():
+            warm_up(running)
+        yield running
     finally:
         end_with_children(process)
 

@@ -64,11 +64,13 @@ class Session:
         kernel_id: str,
         request: Callable[..., Any],
         channels: Callable[[str, str], str],
+        token: str,
     ) -> None:
         self.id = id
         self.kernel_id = kernel_id
         self._request = request
         self._channels = channels
+        self._header = {"Authorization": f"token {token}"}  # JupyterHub takes no token in an address
         self._client = uuid.uuid4().hex
         self._socket: websocket.WebSocket | None = None
 
@@ -76,7 +78,7 @@ class Session:
         """Open the websocket (anew) and wait until the kernel answers."""
         self.close()
         address = self._channels(self.kernel_id, self._client)
-        self._socket = websocket.create_connection(address, timeout=ANSWERS_WITHIN)
+        self._socket = websocket.create_connection(address, header=self._header, timeout=ANSWERS_WITHIN)
         asked = self._send("shell", "kernel_info_request", {})
         deadline = time.monotonic() + ANSWERS_WITHIN
         while True:

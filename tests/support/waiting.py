@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], object], what: str, *, within: float = 30.0) -> None:
-    """Return as soon as ``condition()`` is true.
+def wait_for(condition: Callable[[], object], what: str, *, within: float = 30.0, poll: float = 0.05) -> None:
+    """Return as soon as ``condition()`` is true, which is looked at every ``poll`` seconds.
 
     Raises AssertionError naming ``what`` where that does not happen ``within`` so many seconds.
     """
@@ -15,4 +15,4 @@ def wait_for(condition: Callable[[], object], what: str, *, within: float = 30.0
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {within:g} s in vain: {what}")
-        time.sleep(0.05)
+        time.sleep(poll)

@@ -1,0 +1,334 @@
+"""The policy in force, and what it says of a request, a plan and what was unpacked; pure.
+
+Each place that sets rules (a configuration file, a server's own configuration) is a layer. All
+layers count together: what one forbids stays forbidden, whatever another says. So a user's own
+file can tighten what the administrator's file set, and never loosen it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..errors import NotAllowed, OverlayError
+from ..inkernel.packages import named_in
+
+# Rules that say nothing of what an overlay holds: changing one makes no ready overlay wrong.
+_OF_THE_MOMENT = frozenset({"contact", "max_seconds", "offline"})
+_FORBIDS_NOTHING = {
+    "source_builds": "after-first-cell",
+    "pins": "stack",
+    "cooldown": "",
+    "locked_only": False,
+}
+_NOBODY = "whoever looks after this system"
+_SHOWN = 120  # characters of a rule's value in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """The rules that one place sets, as JSON values; ``source`` names the place to people.
+
+    A rule that is not among ``rules`` is left to the other layers.
+    """
+
+    source: str
+    rules: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """All layers together, the most official one first. Without any, the program's defaults hold."""
+
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def offline(self) -> bool:
+        """Whether uv may use its cache only, never the network."""
+        return any(value for _, value in self._said("offline"))
+
+    @property
+    def pins(self) -> str:
+        """Which base packages no overlay may replace: ``stack`` or ``all``."""
+        return "all" if any(value == "all" for _, value in self._said("pins")) else "stack"
+
+    @property
+    def locked_only(self) -> bool:
+        """Whether extras are installed only from a notebook's lock."""
+        return any(value for _, value in self._said("locked_only"))
+
+    @property
+    def buildable(self) -> tuple[str, ...] | None:
+        """The packages that may be built from source once a cell has run; None for any."""
+        lists = [
+            () if value == "never" else tuple(value)
+            for _, value in self._said("source_builds")
+            if value != "after-first-cell"
+        ]
+        if not lists:
+            return None
+        return tuple(name for name in lists[0] if all(name in others for others in lists[1:]))
+
+    @property
+    def builds(self) -> bool:
+        """Whether anything at all may ever be built from source."""
+        return self.buildable != ()
+
+    @property
+    def indexes(self) -> tuple[str, ...]:
+        """The only package indexes that count, the first the default one; empty for uv's settings."""
+        return tuple(index for index in self._all_indexes() if "{tag}" not in index)
+
+    @property
+    def cooldown(self) -> float:
+        """Seconds that a file must have been published for; 0 for none."""
+        return max((seconds_of(value) for _, value in self._said("cooldown")), default=0.0)
+
+    @property
+    def max_bytes(self) -> int | None:
+        """The most bytes that an overlay may add; None for any number."""
+        return min((int(value) for _, value in self._said("max_bytes")), default=None)
+
+    @property
+    def max_seconds(self) -> float | None:
+        """The longest that one run of the builder may take; None for any time."""
+        return min((float(value) for _, value in self._said("max_seconds")), default=None)
+
+    @property
+    def urls(self) -> bool:
+        """Whether any URL can be allowed as the source of an extra."""
+        said = self._said("allow_urls")
+        return bool(said) and all(value for _, value in said)
+
+    def template(self, wanted: str) -> str:
+        """The index of PyTorch's packages, with ``{tag}`` in it: ``wanted`` if that is allowed.
+
+        Raises ValueError where ``indexes`` is set and leaves none, or no index for the rest.
+        """
+        said = self._said("indexes")
+        if not said:
+            return wanted
+        templates = [index for index in self._all_indexes() if "{tag}" in index]
+        if not templates or not self.indexes:
+            missing = "an index" if templates else "an index of the PyTorch packages, with {tag} in it"
+            where = " and ".join(dict.fromkeys(layer.source for layer, _ in said))
+            raise ValueError(f"TorchPolicy.indexes in {where} leaves packages without {missing}")
+        return wanted if wanted.rstrip("/") in templates else templates[0]
+
+    def refuse_extras(self, extras: Iterable[str], base: Iterable[str] = ()) -> None:
+        """Raise NotAllowed for the first extra that cannot be allowed, whatever its plan.
+
+        ``base`` are the names of the base's packages: whether those change, the plan tells.
+        """
+        there = frozenset(base)
+        for text in extras:
+            name = named_in(text)
+            if url := url_in(text):
+                self._refuse_url(text, url)
+            if name not in there:
+                self._refuse_name(name, f'"{name}"')
+
+    def refuse_plan(self, names: Sequence[str], extras: Iterable[str]) -> None:
+        """Raise NotAllowed where what is to be installed, dependencies included, is not allowed."""
+        declared = {named_in(text) for text in extras}
+        for name in sorted(names):
+            self._refuse_name(name, f'"{name}"' + ("" if name in declared else ", which the extras need,"))
+        self.refuse_count(len(names))
+
+    def refuse_count(self, count: int) -> None:
+        """Raise NotAllowed where an overlay would hold too many packages."""
+        for layer, most in self._said("max_packages"):
+            if count > most:
+                raise self._refusal(
+                    f"the extras come to {count} packages, and {most} are allowed",
+                    (layer, "max_packages"),
+                    fix="declare fewer of them, or use a base that holds more",
+                )
+
+    def refuse_bytes(self, count: int, what: str) -> None:
+        """Raise NotAllowed where ``count`` bytes are too many; ``what`` says of what they are."""
+        for layer, most in self._said("max_bytes"):
+            if count > most:
+                raise self._refusal(
+                    f"{what} {count:,} bytes, and {most:,} are allowed",
+                    (layer, "max_bytes"),
+                    fix="declare fewer extras, or use a base that holds more",
+                )
+
+    def refuse_unlocked(self) -> None:
+        """Raise NotAllowed where packages may be installed from a notebook's lock alone."""
+        for layer, only in self._said("locked_only"):
+            if only:
+                raise self._refusal(
+                    "packages are installed only from a notebook's current lock here, and these are in none",
+                    (layer, "locked_only"),
+                    fix="declare them in a notebook, and: jupyter overlay lock NOTEBOOK",
+                )
+
+    def refuse_sources(self, where: str) -> None:
+        """Raise NotAllowed where indexes are set, for a source of packages that is none of them."""
+        for layer, _ in self._said("indexes"):
+            what = f"{where} is not among the allowed indexes"
+            raise self._refusal(what, (layer, "indexes"), fix="leave it out")
+
+    def late(self) -> NotAllowed:
+        """The error to raise where a build has taken ``max_seconds``."""
+        layer, most = min(self._said("max_seconds"), key=lambda said: float(said[1]))
+        return self._refusal(
+            f"the overlay was not ready within {most:g} seconds",
+            (layer, "max_seconds"),
+            fix="try again, for what was fetched is kept; declare fewer extras",
+        )
+
+    def explained(self, error: OverlayError, *, wants_source: bool, base: Iterable[str] = ()) -> OverlayError:
+        """``error`` of a resolution with the rules that may have kept it from succeeding.
+
+        ``base`` are the names of the base's packages, which may be in its way.
+        """
+        reasons = {
+            "source_builds": wants_source,
+            "cooldown": re.search(r"exclude-newer|no versions of|only the following", error.why),
+            "pins": any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", error.why) for name in base),
+        }
+        concerned = [
+            (layer, name)
+            for name, applies in reasons.items()
+            for layer, value in self._said(name)
+            if applies and value != _FORBIDS_NOTHING[name]
+        ]
+        if not concerned:
+            return error
+        rules = [self._rule(layer, name) for layer, name in concerned]
+        fix = f"{error.fix};\n" if error.fix else ""
+        return type(error)(
+            error.what,
+            why="\n".join([error.why, *rules]),
+            fix=f"{fix}or ask {self._contact(concerned[0][0])} for what the rule forbids",
+        )
+
+    def joined(self, other: Policy) -> Policy:
+        """Both together."""
+        return Policy((*self.layers, *(layer for layer in other.layers if layer not in self.layers)))
+
+    def order(self) -> dict[str, list[Any]]:
+        """What decides over the content of an overlay: rule → its values in the layers, as JSON."""
+        found: dict[str, list[Any]] = {}
+        for layer in self.layers:
+            for name, value in layer.rules.items():
+                if name in _OF_THE_MOMENT or value == _FORBIDS_NOTHING.get(name):
+                    continue
+                values = found.setdefault(name, [])
+                if value not in values:
+                    values.append(value)
+        return dict(sorted(found.items()))
+
+    def lines(self) -> list[str]:
+        """Every rule that is set, and where, for people."""
+        return [self._rule(layer, name) for layer in self.layers for name in sorted(layer.rules)]
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """The layers as JSON."""
+        return [{"source": layer.source, "rules": dict(layer.rules)} for layer in self.layers]
+
+    @classmethod
+    def from_list(cls, layers: Iterable[Mapping[str, Any]]) -> Policy:
+        """What ``as_list`` wrote."""
+        return cls(tuple(Layer(layer["source"], layer["rules"]) for layer in layers))
+
+    def _said(self, name: str) -> list[tuple[Layer, Any]]:
+        return [(layer, layer.rules[name]) for layer in self.layers if name in layer.rules]
+
+    def _all_indexes(self) -> list[str]:
+        lists = [[index.rstrip("/") for index in value] for _, value in self._said("indexes")]
+        return [index for index in lists[0] if all(index in more for more in lists[1:])] if lists else []
+
+    def _refuse_name(self, name: str, shown: str) -> None:
+        for rule, wrong in _WRONG_NAMES.items():
+            for layer, patterns in self._said(rule):
+                if wrong(name, patterns):
+                    raise self._refusal(
+                        f"{shown} is not allowed on this system",
+                        (layer, rule),
+                        fix="take it out of the extras (torch_env.extras, or the # /// script cell)"
+                        if "which" not in shown
+                        else "take out the extra that needs it",
+                    )
+
+    def _refuse_url(self, text: str, url: str) -> None:
+        for layer, prefixes in self._said("allow_urls"):
+            if not any(_within(url, prefix) for prefix in prefixes):
+                raise self._refusal(
+                    f"{text} comes from an address that is not allowed on this system",
+                    (layer, "allow_urls"),
+                    fix="name the package alone, so that it comes from the index",
+                )
+
+    def _refusal(self, what: str, rule: tuple[Layer, str], *, fix: str) -> NotAllowed:
+        layer, name = rule
+        return NotAllowed(what, why=self._rule(layer, name), fix=f"{fix}; or ask {self._contact(layer)}")
+
+    def _rule(self, layer: Layer, name: str) -> str:
+        return f"rule {_shown(name, layer.rules[name])} in {layer.source}"
+
+    def _contact(self, layer: Layer) -> str:
+        contacts = [layer.rules.get("contact"), *(value for _, value in self._said("contact"))]
+        return str(next(filter(None, contacts), _NOBODY))
+
+
+OPEN = Policy()
+"""The policy where nobody has set a rule."""
+
+
+def seconds_of(text: str) -> float:
+    """A span such as ``7 days``, ``36 hours``, ``P7D`` or ``PT36H`` in seconds; empty is 0.
+
+    Raises ValueError.
+    """
+    if not text:
+        return 0.0
+    units = {"w": 604800.0, "d": 86400.0, "h": 3600.0}
+    words = re.fullmatch(r"(\d{1,6}) *(week|day|hour)s?", text.strip(), re.ASCII)
+    if words:
+        return int(words[1]) * units[words[2][0]]
+    iso = re.fullmatch(r"P(?=\d|T\d)(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(\d{1,6})H)?", text.strip(), re.ASCII)
+    if not iso:
+        raise ValueError(f"{text!r} is no span of time; write it as in '7 days', '36 hours' or 'P7D'")
+    return sum(int(number or 0) * units[unit] for number, unit in zip(iso.groups(), "wdh", strict=True))
+
+
+def url_in(extra: str) -> str:
+    """The address that an extra (as ``Request`` writes it) names as its source; empty where none."""
+    return extra.partition(" @ ")[2].partition(" ")[0]
+
+
+def pattern_of(text: str) -> str:
+    """A package name, or a pattern with ``*``, ``?`` and ``[…]``, as names are compared."""
+    return re.sub(r"[-_.]+", "-", text.strip()).lower() if "[" not in text else text.strip().lower()
+
+
+_WRONG_NAMES: Mapping[str, Callable[[str, Sequence[str]], bool]] = {
+    "denied": lambda name, patterns: any(fnmatchcase(name, pattern) for pattern in patterns),
+    "allowed": lambda name, patterns: not any(fnmatchcase(name, pattern) for pattern in patterns),
+}
+
+
+def _within(url: str, prefix: str) -> bool:
+    """Whether ``url`` lies at or below ``prefix``: same scheme, user, host and port, path below."""
+    ours, allowed = urlsplit(url), urlsplit(prefix)
+    if (ours.scheme.lower(), ours.netloc.lower()) != (allowed.scheme.lower(), allowed.netloc.lower()):
+        return False
+    path = unquote(unquote(ours.path))
+    if "\\" in path or ".." in path.split("/"):
+        return False
+    root = allowed.path.rstrip("/")
+    return path == root or path.startswith(root + "/")
+
+
+def _shown(name: str, value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return f"{name} = {text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}"

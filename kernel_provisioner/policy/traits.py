@@ -1,0 +1,140 @@
+"""The rules as traitlets: ``c.TorchPolicy.<rule>`` in a configuration file, checked and made a layer."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+from urllib.parse import urlsplit
+
+from packaging.utils import canonicalize_name
+from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, Union, validate
+from traitlets.config import Config, Configurable
+
+from .rules import Layer, pattern_of, seconds_of
+
+
+class TorchPolicy(Configurable):
+    """What notebooks on shared torch may install, as ``c.TorchPolicy.<rule>`` in a configuration file.
+
+    No rule is set by default. Where several files set one, all of them hold.
+    """
+
+    allowed = List(
+        Unicode(),
+        help="""The packages that may be installed, by name or pattern ("einops", "acme-*"). What they
+        need must be allowed too. The base's own packages need not be.""",
+    ).tag(config=True)
+    denied = List(
+        Unicode(),
+        help="""Packages that may not be installed, by name or pattern, also where another package
+        needs them. Comes before allowed.""",
+    ).tag(config=True)
+    indexes = List(
+        Unicode(),
+        help="""The only indexes that packages come from: the default one, any others, and with {tag}
+        in it the one of the PyTorch packages. uv's configuration files, and the variables that name
+        indexes to uv, do not count then, nor does another TorchOverlay.index_template.""",
+    ).tag(config=True)
+    allow_urls = List(
+        Unicode(),
+        help="""Beginnings of addresses that a notebook may take a package from ("name @ https://…").
+        Not set: from none.""",
+    ).tag(config=True)
+    source_builds = Union(
+        [Enum(["after-first-cell", "never"]), List(Unicode())],
+        default_value="after-first-cell",
+        help="""When extras without a wheel are built from source, which runs their code: once the
+        user has run a cell ("after-first-cell"), "never", or after the first cell and only these
+        packages (a list of names).""",
+    ).tag(config=True)
+    pins = Enum(
+        ["stack", "all"],
+        "stack",
+        help="""Which base packages an overlay may never replace: "stack", torch's own stack and what
+        ipykernel needs; "all", every one.""",
+    ).tag(config=True)
+    cooldown = Unicode(
+        "",
+        help="""How long a file must have been published before it is installed: "7 days", "36 hours"
+        or "P7D". The index must say when that was; PyTorch's does not, and is exempt.""",
+    ).tag(config=True)
+    locked_only = Bool(
+        False,
+        help="""Install extras only from a lock in the notebook (jupyter overlay lock), never by
+        resolving them at the start.""",
+    ).tag(config=True)
+    max_packages = Int(0, min=0, help="The most packages that an overlay may add to its base.").tag(
+        config=True
+    )
+    max_bytes = Int(
+        0, min=0, help="The most bytes that the packages of an overlay may have, packed or unpacked."
+    ).tag(config=True)
+    max_seconds = Float(
+        0.0, min=0.0, help="The longest that the builder may work on an overlay in one go, in seconds."
+    ).tag(config=True)
+    offline = Bool(False, help="Use only uv's cache, never the network. Environment: UV_OFFLINE.").tag(
+        config=True
+    )
+    contact = Unicode("", help="Whom to ask where a rule refuses something: a name, an address, a page.").tag(
+        config=True
+    )
+
+    @validate("allowed", "denied")
+    def _patterns(self, proposal: Any) -> list[str]:
+        patterns = [pattern_of(text) for text in proposal["value"]]
+        if not all(patterns):
+            raise TraitError(f"TorchPolicy.{proposal['trait'].name} holds an empty name")
+        return patterns
+
+    @validate("source_builds")
+    def _names(self, proposal: Any) -> str | list[str]:
+        value = proposal["value"]
+        return value if isinstance(value, str) else [str(canonicalize_name(name)) for name in value]
+
+    @validate("indexes", "allow_urls")
+    def _addresses(self, proposal: Any) -> list[str]:
+        rule = f"TorchPolicy.{proposal['trait'].name}"
+        for text in proposal["value"]:
+            parts = urlsplit(text)
+            if not parts.scheme or (parts.scheme != "file" and not parts.netloc) or " " in text:
+                raise TraitError(f"{rule} holds {text!r}, which is no URL")
+            if "@" in parts.netloc and "ssh" not in parts.scheme:
+                what = f"{rule} holds a password for {parts.hostname}"
+                raise TraitError(f"{what}, and everybody can read it; it belongs in ~/.netrc")
+        return list(proposal["value"])
+
+    @validate("cooldown")
+    def _span(self, proposal: Any) -> str:
+        try:
+            seconds_of(proposal["value"])
+        except ValueError as error:
+            raise TraitError(f"TorchPolicy.cooldown: {error}") from error
+        return str(proposal["value"])
+
+
+def layer_of(config: Config, source: str) -> Layer | None:
+    """The rules that a configuration sets; None where it sets none.
+
+    Raises TraitError for a rule that does not exist or a value that it does not take: a policy that
+    is misspelt must not be one that is not there.
+    """
+    section = dict.get(config, "TorchPolicy")
+    if not section:
+        return None
+    refuse_unknown(section, TorchPolicy)
+    policy = TorchPolicy(config=Config(TorchPolicy=section))
+    return Layer(source, {name: getattr(policy, name) for name in sorted(section)})
+
+
+def refuse_unknown(section: Config, known: type[Configurable]) -> None:
+    """Raise TraitError for a name that ``known`` does not have, with the one that was meant."""
+    names = known.class_trait_names(config=True)
+    for name in section:
+        if name in names:
+            continue
+        if name in TorchPolicy.class_trait_names(config=True):
+            hint = f"write c.TorchPolicy.{name}"
+        else:
+            close = difflib.get_close_matches(str(name), names, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(names))}"
+        raise TraitError(f"{known.__name__} has no {str(name)!r}; {hint}")

@@ -1,0 +1,1 @@
+"""Each fault of the table in docs/reliability.md, injected into the real program."""
