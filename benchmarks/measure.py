@@ -1,22 +1,23 @@
-"""Start one kernel as a Jupyter server does, in this process, and take the times."""
+"""Start kernels as a Jupyter server does, in this process, and take the times."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import zmq.asyncio
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.multikernelmanager import AsyncMultiKernelManager
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-
-from kernel_provisioner.provisioner import TorchOverlayProvisioner
 
 ANSWERS_WITHIN = 300.0
 """Seconds for a kernel's answer; the very first build fetches wheels."""
@@ -35,48 +36,45 @@ class Times:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """What to start: a kernel spec, its notebook, and the code of the first cell.
+    """What to start: a kernel spec, as Jupyter finds it, its notebook, and the code of the first cell.
 
-    ``accelerator`` is the tag that a kernel of ours is pinned to; None: the spec's own command,
-    started by jupyter_client alone.
+    ``warm``: as a server does that wants warm starts, ``c.TorchOverlayProvisioner.warm``.
     """
 
     spec: KernelSpec
     cell: str
     notebook: Path
-    accelerator: str | None = None
+    warm: bool = False
 
 
-class _Timed:
-    """A provisioner that knows how long its ``pre_launch`` took."""
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """A kernel that has run its first cell, as jupyter_client's provisioner holds it."""
 
-    took = 0.0
-
-    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        begin = time.perf_counter()
-        prepared: dict[str, Any] = await super().pre_launch(**kwargs)  # type: ignore[misc] # of the other base
-        self.took = time.perf_counter() - begin
-        return prepared
-
-
-class _TimedLocal(_Timed, LocalProvisioner):
-    """jupyter_client's own, with a clock."""
-
-
-class _TimedOverlay(_Timed, TorchOverlayProvisioner):
-    """Ours, with a clock."""
+    process: Any
+    times: Times
 
 
 async def measure(start: Start, environ: Mapping[str, str]) -> Times:
     """Start a kernel, run its first cell, end it; raises RuntimeError where the cell failed."""
-    manager = AsyncKernelManager(kernel_name=start.spec.display_name, kernel_id=str(uuid.uuid4()))
-    manager._kernel_spec = start.spec  # noqa: SLF001 - what kernel_name would be looked up for
-    told = {"kernel_id": manager.kernel_id, "kernel_spec": start.spec, "parent": manager}
-    provisioner = (
-        _TimedLocal(**told)
-        if start.accelerator is None
-        else _TimedOverlay(**told, accelerator=start.accelerator)
+    async with running(start, environ) as kernel:
+        return kernel.times
+
+
+@contextlib.asynccontextmanager
+async def running(start: Start, environ: Mapping[str, str]) -> AsyncIterator[Running]:
+    """A kernel that runs for as long as the context lasts; raises RuntimeError where its cell failed."""
+    server = AsyncMultiKernelManager()  # a kernel that is no server's never starts warm
+    manager = AsyncKernelManager(
+        kernel_name=start.spec.display_name, kernel_id=str(uuid.uuid4()), parent=server
     )
+    manager._kernel_spec = start.spec  # noqa: SLF001 - what kernel_name would be looked up for
+    factory = KernelProvisionerFactory.instance(parent=manager)
+    provisioner = factory.create_provisioner_instance(manager.kernel_id, start.spec, parent=manager)
+    assert isinstance(provisioner, LocalProvisioner)  # as all that start processes here
+    if start.warm:
+        provisioner.set_trait("warm", True)
+    clock = _Clock(provisioner)
     manager.provisioner = provisioner
     context = zmq.asyncio.Context()
     context.setsockopt(zmq.RECONNECT_IVL, _RECONNECT)
@@ -84,6 +82,7 @@ async def measure(start: Start, environ: Mapping[str, str]) -> Times:
     await manager.start_kernel(
         env={**environ, "JPY_SESSION_NAME": os.fspath(start.notebook)},
         cwd=os.fspath(start.notebook.parent),
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,  # ipykernel's remarks on TCP; what fails is told in the reply
     )
     client = manager.client(context=context)
@@ -95,13 +94,29 @@ async def measure(start: Start, environ: Mapping[str, str]) -> Times:
         client.execute(start.cell, allow_stdin=False)
         reply = await _reply(client)
         done = time.perf_counter()
+        if reply["status"] != "ok":
+            raise RuntimeError("\n".join(reply.get("traceback", ())) or str(reply))
+        yield Running(provisioner.process, Times(answered - began, done - began, clock.took))
     finally:
         client.stop_channels()
         await manager.shutdown_kernel(now=True)
         context.destroy(linger=0)
-    if reply["status"] != "ok":
-        raise RuntimeError("\n".join(reply.get("traceback", ())) or str(reply))
-    return Times(answered - began, done - began, provisioner.took)
+
+
+class _Clock:
+    """Takes the time that one provisioner spends in its ``pre_launch``."""
+
+    def __init__(self, provisioner: LocalProvisioner) -> None:
+        self.took = 0.0
+        inner = provisioner.pre_launch
+
+        async def pre_launch(**kwargs: Any) -> dict[str, Any]:
+            begin = time.perf_counter()
+            prepared = await inner(**kwargs)
+            self.took = time.perf_counter() - begin
+            return prepared
+
+        provisioner.pre_launch = pre_launch  # type: ignore[method-assign] # this one object's
 
 
 async def _reply(client: Any) -> dict[str, Any]:

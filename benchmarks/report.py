@@ -52,6 +52,11 @@ def milliseconds(seconds: float) -> str:
     return f"{value:.1f} ms" if value < 20 else f"{value:.0f} ms"
 
 
+def seconds(value: float) -> str:
+    """``value`` in seconds as ``1.23 s``."""
+    return f"{value:.2f} s"
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -1,0 +1,21 @@
+"""A base on which real kernels run, made in seconds: ipykernel is real, torch and what is heavy are tiny."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .index import LocalIndex
+from .torch_wheels import build_torch
+from .wheels import build_wheel
+
+HEAVY = {"debugpy": "1.8", "jedi": "0.19", "numpy": "2.1", "pip": "26.0"}
+"""Thousands of files that no kernel needs to run a cell; ipykernel and IPython do without them."""
+
+
+def offer_tiny_torch(index: LocalIndex, folder: Path, *tags: str) -> None:
+    """Offer a fake torch for each tag. The index passes on to a real one what a base needs besides."""
+    for tag in tags:
+        index.publish_torch(tag, build_torch(folder / tag, tag))
+    for name, version in HEAVY.items():
+        files = {f"{name}/__init__.py": f"__version__ = {version!r}\n"}
+        index.publish(build_wheel(folder, name, version, files=files))
