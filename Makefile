@@ -7,8 +7,7 @@
 #   make test-cuda  run the tests on a real CUDA base (several GB, no GPU needed)
 #   make check      lint and types
 #   make format     lay the code out
-#   make bench      measure the launch
-#   make bench-warm measure warm starts: time and memory
+#   make bench      measure everything, beside the alternatives, and write docs/benchmarks.md (an hour)
 #   make corpus     try the packages of benchmarks/corpus.txt, and write docs/corpus.md
 #   make clean      remove what these made, .venv included
 #
@@ -22,7 +21,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 SHIPPED := pyproject.toml $(wildcard share/jupyter/kernels/torch/*)
 
-.PHONY: demo test test-warm test-cuda check lint types format bench bench-warm corpus clean help
+.PHONY: demo test test-warm test-cuda check lint types format bench corpus clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -53,11 +52,14 @@ format: $(VENV)/.with-lint
 	$(BIN)/ruff check --fix-only --exit-zero .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/launch.py $(ARGS)
-
-bench-warm: $(VENV)/.installed
-	$(BIN)/python benchmarks/warm.py $(ARGS)
+bench: $(VENV)/.with-bench
+	mkdir -p benchmarks/results
+	$(BIN)/python benchmarks/launch.py --json benchmarks/results/launch.json $(ARGS)
+	$(BIN)/python benchmarks/warm.py --json benchmarks/results/warm.json $(ARGS)
+	$(BIN)/python benchmarks/crowd.py --json benchmarks/results/crowd.json $(ARGS)
+	$(BIN)/python benchmarks/alternatives.py --json benchmarks/results/alternatives.json $(ARGS)
+	$(BIN)/python benchmarks/store.py --json benchmarks/results/store.json $(ARGS)
+	$(BIN)/python benchmarks/page.py
 
 corpus: $(VENV)/.installed
 	$(BIN)/python benchmarks/corpus.py $(ARGS)
@@ -79,6 +81,10 @@ $(VENV)/.installed: $(VENV)/.made $(SHIPPED)
 
 $(VENV)/.with-test: $(VENV)/.installed
 	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/.with-bench: $(VENV)/.installed
+	$(PIP) --editable '.[bench]'
 	touch $@
 
 $(VENV)/.with-lint: $(VENV)/.installed

@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[1]
 def test_the_launch_benchmark_prints_its_table_and_keeps_every_time(
     torch_base_home: TorchBase, tmp_path: Path
 ) -> None:
-    """Two rounds with a small extra: a header, three rows, the aims, the raw numbers; nothing left behind."""
+    """Two rounds with a small extra: a header, four rows, the aims, the raw numbers; nothing left behind."""
     raw = tmp_path / "raw.json"
     done = _run(torch_base_home, tmp_path, "--rounds", "2", "--extra", "einops", "--json", str(raw))
     assert done.returncode == 0, done.stderr
@@ -28,14 +28,67 @@ def test_the_launch_benchmark_prints_its_table_and_keeps_every_time(
         assert f"\n{label}" in f"\n{done.stdout}"
     assert "1 in an overlay: einops" in done.stdout
     assert "ready overlay, kernel_info: " in done.stdout
-    assert "brand-new overlay, first_cell: " in done.stdout
+    assert "new overlay, nothing known, first_cell: " in done.stdout
     kept = json.loads(raw.read_text(encoding="utf-8"))
     assert kept["environment"]["extras"] == "einops"
     assert len(kept["seconds"]) == 2
     for times in kept["seconds"]:
-        assert set(times) == {"bare ipykernel in the base", "ready overlay", "brand-new overlay"}
+        assert set(times) == {
+            "bare ipykernel in the base",
+            "ready overlay",
+            "new overlay, packages known",
+            "new overlay, nothing known",
+        }
         for one in times.values():
             assert 0 < one["pre_launch"] < one["kernel_info"] < one["first_cell"]
+    assert not list((tmp_path / "cache").glob("torch-overlays-bench-*"))
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_the_benchmark_of_warm_starts_prints_times_and_memory(
+    torch_base_home: TorchBase, tmp_path: Path
+) -> None:
+    """Both ways, the ratio beside its aim, and what kernels take together; nothing left behind."""
+    done = _run(torch_base_home, tmp_path, "--rounds", "1", "--kernels", "2", script="warm.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\nnormal start") == 2
+    assert "warm start, until torch is imported: 0." in done.stdout
+    assert "warm start, memory with its fork server: " in done.stdout
+    assert not list((tmp_path / "cache").glob("torch-overlays-bench-*"))
+
+
+@pytest.mark.torch
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "words", "says"),
+    [
+        ("store.py", ("--notebooks", "3", "--overlays", "20", "--rounds", "1"), "prune --dry-run"),
+        (
+            "crowd.py",
+            ("--kernels", "2", "--rounds", "1", "--with-torch", "1", "--private", "0"),
+            "PSS of each",
+        ),
+        (
+            "alternatives.py",
+            ("--only", "known", "--rounds", "1", "--extra", "einops"),
+            "overlay, nothing known",
+        ),
+    ],
+)
+def test_each_benchmark_prints_tables_that_its_raw_numbers_give_again(
+    torch_base_home: TorchBase, tmp_path: Path, script: str, words: tuple[str, ...], says: str
+) -> None:
+    """The smallest run there is; the page is made from the raw numbers alone."""
+    raw = tmp_path / "raw.json"
+    done = _run(torch_base_home, tmp_path, *words, "--json", str(raw), script=script)
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout
+    code = f"import json, sys, {script[:-3]} as b; print(b.told(json.load(open(sys.argv[1]))))"
+    again = subprocess.run([sys.executable, "-c", code, raw], cwd=REPOSITORY / "benchmarks",
+                           capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout.endswith(again.stdout)
     assert not list((tmp_path / "cache").glob("torch-overlays-bench-*"))
 
 
@@ -48,9 +101,11 @@ def test_a_base_that_does_not_exist_is_named(torch_base_home: TorchBase, tmp_pat
     assert "jupyter overlay base list" in done.stderr
 
 
-def _run(base: TorchBase, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    base: TorchBase, home: Path, *words: str, script: str = "launch.py"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, REPOSITORY / "benchmarks/launch.py", *words],
+        [sys.executable, REPOSITORY / "benchmarks" / script, *words],
         env=base.environment(home),
         cwd=home,
         capture_output=True,

@@ -61,8 +61,8 @@ def plan(home: Path) -> dict[str, Any]:
     """What repo2docker's own build packs make of the repository."""
     prefix = home / "repo2docker"
     subprocess.run([sys.executable, "-m", "venv", prefix], check=True)
-    install = [str(prefix / "bin/python"), "-m", "pip", "install", "--quiet", "--quiet", "jupyter-repo2docker"]
-    subprocess.run(install, env=clean_environment(home), check=True)
+    pip = [str(prefix / "bin/python"), "-m", "pip", "install", "--quiet", "--quiet"]
+    subprocess.run([*pip, "jupyter-repo2docker"], env=clean_environment(home), check=True)
     script = Path(__file__).parent / "support/image_plan.py"
     asked = [str(prefix / "bin/python"), str(script), str(home / "repository")]
     told: dict[str, Any] = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)

@@ -1,0 +1,180 @@
+"""Many kernels at once: how long until all answer, and what memory those take that imported torch.
+
+    python benchmarks/crowd.py                           what `make bench` runs
+    python benchmarks/crowd.py --kernels 20 --rounds 2 --json raw.json
+
+A server is asked for fifty kernels at the same moment, of as many notebooks whose overlays are
+ready, and in turn for fifty bare ones in the base. Then some kernels import torch, and their
+memory is told as PSS, which counts a page that several processes share in parts: on one base,
+where they share torch's files, and in private environments that are copies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from bases import find_base
+from jupyter_client.kernelspec import KernelSpec
+from measure import Start, measure, running
+from report import environment, median, seconds, table
+from ways import Work, bare, overlay, set_environment, uv_venv
+
+from kernel_provisioner.errors import OverlayError
+from kernel_provisioner.inkernel.disk import human
+from kernel_provisioner.overlay.skeleton import remove_tree
+from kernel_provisioner.settings import load_settings
+
+BARE, READY, PRIVATE = "bare ipykernel in the base", "ready overlays", "private copies"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; 0, or 2 where there is nothing to measure on."""
+    options = _options(argv)
+    try:
+        base = find_base(options.base)
+    except OverlayError as error:
+        print(error, file=sys.stderr)
+        return 2
+    beside = Path(load_settings().overlay_root).parent
+    beside.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="torch-overlays-bench-", dir=beside))
+    try:
+        work = Work(base, ("einops",), place / "uv-cache", None)
+        set_environment(work, place)
+        header = {**environment(), "base": base.manifest.id}
+        print("\n".join(f"{name:9} {text}" for name, text in header.items()) + "\n", flush=True)
+        bench = Bench(work, place)
+        walls = asyncio.run(bench.at_once(options.kernels, options.rounds))
+        memory = asyncio.run(bench.memory(options.with_torch, options.private))
+    finally:
+        remove_tree(place)
+    data = {"environment": header, "kernels": options.kernels, "seconds": walls, "pss_bytes": memory}
+    print(told(data))
+    if options.json:
+        options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+class Bench:
+    """Crowds of kernels on one base."""
+
+    def __init__(self, work: Work, place: Path) -> None:
+        self._work, self._place = work, place
+
+    async def at_once(self, kernels: int, rounds: int) -> dict[str, list[float]]:
+        """Seconds until the last of so many kernels has run a cell, bare and in overlays, in turn."""
+        starts = {BARE: self._bare(kernels), READY: await self._ready(kernels)}
+        walls: dict[str, list[float]] = {name: [] for name in starts}
+        for number in range(rounds):
+            for name in (BARE, READY) if number % 2 else (READY, BARE):
+                print(f"round {number + 1} of {rounds}: {kernels} times {name}", flush=True)
+                began = time.perf_counter()
+                async with _all(starts[name]):
+                    walls[name].append(time.perf_counter() - began)
+        return walls
+
+    async def memory(self, kernels: int, private: int) -> dict[str, list[int]]:
+        """PSS of each kernel, in bytes, once all of its kind have imported torch."""
+        ours = [Start(one.spec, "import torch", one.notebook) for one in await self._ready(kernels)]
+        copies = [Start(_private(self._work, self._place, number), "import torch", ours[0].notebook)
+                  for number in range(private)]  # fmt: skip
+        taken = {}
+        for name, starts in ((READY, ours), (PRIVATE, copies)):
+            print(f"{len(starts)} kernels import torch: {name}", flush=True)
+            async with _all(starts) as pids:
+                taken[name] = [psutil.Process(pid).memory_full_info().pss for pid in pids]
+        return taken
+
+    def _bare(self, count: int) -> list[Start]:
+        trials = [bare(self._work, self._place / f"bare-{number}") for number in range(count)]
+        return [Start(trial.spec, "pass", trial.notebook) for trial in trials]
+
+    async def _ready(self, count: int) -> list[Start]:
+        """Starts of notebooks whose overlays are ready."""
+        trials = [overlay(self._work, self._place / f"ready-{number}") for number in range(count)]
+        for trial in trials:
+            await measure(Start(trial.spec, "import einops", trial.notebook), os.environ)
+        return [Start(trial.spec, "pass", trial.notebook) for trial in trials]
+
+
+@contextlib.asynccontextmanager
+async def _all(starts: Sequence[Start]) -> AsyncIterator[list[int]]:
+    """All of them at once, and their pids; they end together too."""
+    done, leave = asyncio.Semaphore(0), asyncio.Event()
+    pids: list[int] = []
+
+    async def one(start: Start) -> None:
+        try:
+            async with running(start, os.environ) as kernel:
+                pids.append(kernel.process.pid)
+                done.release()
+                await leave.wait()
+        finally:
+            done.release()  # one that failed is waited for no longer
+
+    tasks = [asyncio.ensure_future(one(start)) for start in starts]
+    for _ in starts:
+        await done.acquire()
+    try:
+        yield pids
+    finally:
+        leave.set()
+        await asyncio.gather(*tasks)
+
+
+def _private(work: Work, place: Path, number: int) -> KernelSpec:
+    """An environment with files of its own, as one has whose cache is on another disk."""
+    trial = uv_venv("--link-mode", "copy")(work, place / f"private-{number}")
+    for command in trial.commands:
+        subprocess.run(command, check=True, capture_output=True)
+    return trial.spec
+
+
+def told(data: Mapping[str, Any]) -> str:
+    """The tables of a run, from its raw numbers."""
+    return f"{_told_walls(data['seconds'], data['kernels'])}\n{_told_memory(data['pss_bytes'])}"
+
+
+def _told_walls(walls: Mapping[str, Sequence[float]], kernels: int) -> str:
+    reference = median(walls[BARE])
+    rows = [[f"{kernels} kernels at once", "rounds", "all answered", "x bare"]]
+    for name, taken in walls.items():
+        rows.append([name, str(len(taken)), seconds(median(taken)), f"{median(taken) / reference:.2f}"])
+    return f"{table(rows)}\n\n{READY}: {median(walls[READY]) / reference:.3f} x bare (aim: at most 1.10)\n"
+
+
+def _told_memory(memory: Mapping[str, Sequence[int]]) -> str:
+    rows = [["kernels that imported torch", "kernels", "PSS of each", "of all"]]
+    for name, taken in memory.items():
+        if taken:
+            rows.append([name, str(len(taken)), human(sum(taken) // len(taken)), human(sum(taken))])
+    return table(rows)
+
+
+def _options(argv: Sequence[str] | None) -> Any:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kernels", type=int, default=50, help="how many start at once (50)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often (5)")
+    parser.add_argument("--with-torch", type=int, default=20, help="how many import torch (20)")
+    parser.add_argument("--private", type=int, default=4, help="how many private copies are made (4)")
+    parser.add_argument("--base", default="", help="id or tag of the base; default: the first that there is")
+    parser.add_argument("--json", type=Path, help="write every single number to this file")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
