@@ -57,9 +57,9 @@ def row_of(file: Path) -> tuple[str, str]:
 
 
 class Seen:
-    """Files that were read and found right, remembered in ``path``; without one, none are.
+    """Files of one distribution that were read and found right, remembered in ``path``; without one, none.
 
-    An overlay's files are hard links to uv's cache, so the next overlay with the same packages has
+    An overlay's files are hard links to uv's cache, so the next overlay with the same package has
     the same inodes. What still has its inode, time and size need not be read again: that is most of
     the work of a check.
     """
@@ -87,6 +87,7 @@ class Seen:
         if self._new and self._path is not None:
             temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
             with contextlib.suppress(OSError):
+                self._path.parent.mkdir(mode=0o700, exist_ok=True)
                 temporary.write_text(json.dumps(self._marks), encoding="utf-8")
                 temporary.replace(self._path)
 
@@ -95,14 +96,14 @@ class Seen:
         return [info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size, hashed]
 
 
-def check(dist_info: Path, seen: Seen | None = None) -> list[Fault]:
+def check(dist_info: Path, memory: Path | None = None) -> list[Fault]:
     """All faults of one distribution; compiled bytecode and rows without a hash are not looked at.
 
-    The content of files that ``seen`` knows is taken for right.
+    ``memory`` is a directory in which files that were found right are remembered, see ``Seen``.
     """
     name = dist_info.name.removesuffix(".dist-info")
     site = os.fspath(dist_info.parent)
-    known = seen or Seen()
+    known = Seen(memory / f"{name}.json" if memory else None)
     faults = []
     try:
         for path, hashed, size in rows(dist_info):
@@ -113,6 +114,7 @@ def check(dist_info: Path, seen: Seen | None = None) -> list[Fault]:
                 faults.append(Fault(name, path, kind))
     except (OSError, ValueError, csv.Error) as error:  # not text, or a name with a NUL in it
         faults.append(Fault(name, f"{dist_info.name}/RECORD", f"unreadable: {error}"))
+    known.save()
     return faults
 
 

@@ -132,13 +132,11 @@ def test_a_hard_linked_file_that_was_right_is_not_read_again(tmp_path: Path) -> 
     (dist_info,) = records.dist_infos(site)
     module = site / "tiny/__init__.py"
     (tmp_path / "cache").hardlink_to(module)
-    seen = records.Seen(tmp_path / "seen.json")
-    assert records.check(dist_info, seen) == []
-    seen.save()
+    assert records.check(dist_info, tmp_path / "seen") == []
     before = module.stat()
     module.write_bytes(b"#" * before.st_size)  # unseen, for its time is set back: that it was not read shows
     os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert records.check(dist_info, records.Seen(tmp_path / "seen.json")) == []
+    assert records.check(dist_info, tmp_path / "seen") == []
 
 
 def test_an_altered_file_is_read_again_and_found(tmp_path: Path) -> None:
@@ -147,10 +145,9 @@ def test_an_altered_file_is_read_again_and_found(tmp_path: Path) -> None:
     (dist_info,) = records.dist_infos(site)
     module = site / "tiny/__init__.py"
     (tmp_path / "cache").hardlink_to(module)
-    seen = records.Seen()
-    assert records.check(dist_info, seen) == []
+    assert records.check(dist_info, tmp_path / "seen") == []
     module.write_bytes(b"#" * module.stat().st_size)
-    assert [str(fault) for fault in records.check(dist_info, seen)] == [
+    assert [str(fault) for fault in records.check(dist_info, tmp_path / "seen")] == [
         "tiny/__init__.py is altered (tiny-1.0)"
     ]
 
@@ -159,16 +156,15 @@ def test_a_file_of_ones_own_is_always_read(tmp_path: Path) -> None:
     """A copy shares its inode with nobody: remembering it would help nobody."""
     site = _unpacked(tmp_path)
     (dist_info,) = records.dist_infos(site)
-    seen = records.Seen(tmp_path / "seen.json")
-    assert records.check(dist_info, seen) == []
-    seen.save()
-    assert not (tmp_path / "seen.json").exists()
+    assert records.check(dist_info, tmp_path / "seen") == []
+    assert not (tmp_path / "seen").exists()
 
 
 def test_what_was_remembered_may_be_torn(tmp_path: Path) -> None:
     """Then everything is read, as if nothing had been remembered."""
     site = _unpacked(tmp_path)
-    (tmp_path / "seen.json").write_text('{"tiny/__init__.py": [1, 2')
+    (tmp_path / "seen").mkdir()
+    (tmp_path / "seen/tiny-1.0.json").write_text('{"tiny/__init__.py": [1, 2')
     (site / "tiny/__init__.py").write_text("altered")
     (dist_info,) = records.dist_infos(site)
-    assert records.check(dist_info, records.Seen(tmp_path / "seen.json"))
+    assert records.check(dist_info, tmp_path / "seen")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import records, room, uv
+from .. import room, uv
 from ..errors import BuildFailed, InstallFailed, OverlayError
 from ..overlay import store
 from ..overlay.skeleton import CONSTRAINTS, remove_tree
@@ -44,9 +44,7 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
             return False
         pause("planned")
         try:
-            seen = records.Seen(root.lock_path(order.key).with_suffix(".seen.json"))
-            installed = install(order, solution, progress, builds=builds, seen=seen)
-            seen.save()
+            installed = install(order, solution, progress, builds=builds)
         except InstallFailed as error:
             if not uv.may_pass(error):  # the next try looks for something else
                 root.lock_path(order.key).unlink(missing_ok=True)
@@ -65,13 +63,8 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
     return True
 
 
-def install(
-    order: Order, solution: Solution, progress: Progress, *, builds: bool, seen: records.Seen | None = None
-) -> list[Installed]:
-    """Unpack the lock's packages into staging, check every file, and name what is there.
-
-    Files that ``seen`` knows are not read again.
-    """
+def install(order: Order, solution: Solution, progress: Progress, *, builds: bool) -> list[Installed]:
+    """Unpack the lock's packages into staging, check every file, and name what is there."""
     staging = order.generation.path / store.STAGING
     tool, python = order.uv, order.python
 
@@ -97,7 +90,7 @@ def install(
     order.policy.refuse_bytes(bytes_in(staging), "the extras are, unpacked,")
     pause("unpacked")
     progress.say("verify", "Checking every file")
-    installed = verify(staging, order.manifest, solution.replaced, seen)
+    installed = verify(staging, order.manifest, solution.replaced, order.root / store.CHECKED)
     readdress(staging, python, order.generation.python)
     if order.exact:
         _check_whole(order, installed)

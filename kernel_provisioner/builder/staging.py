@@ -19,13 +19,13 @@ Installed = dict[str, str]  # name, version
 
 
 def verify(
-    staging: Path, base: BaseManifest, replaced: Iterable[str], seen: records.Seen | None = None
+    staging: Path, base: BaseManifest, replaced: Iterable[str], memory: Path | None = None
 ) -> list[Installed]:
     """The distributions in ``staging``, every file of them what its RECORD says.
 
     ``replaced`` names the base's distributions that this overlay has versions of its own of. A
-    file that would hide a namespace shared with the base is taken out. ``seen`` are files that need
-    not be read again. Raises InstallFailed.
+    file that would hide a namespace shared with the base is taken out. What is remembered in
+    ``memory`` (``records.check``) is not read again. Raises InstallFailed.
     """
     if taken := audit.usurping(staging):
         raise InstallFailed(
@@ -36,7 +36,7 @@ def verify(
     installed = []
     for site in sorted(staging.glob("lib*/python*/site-packages")):
         for dist_info in records.dist_infos(site):
-            if faults := records.check(dist_info, seen):
+            if faults := records.check(dist_info, memory):
                 raise _damaged(faults)
             name, _, version = dist_info.name.removesuffix(".dist-info").partition("-")
             installed.append({"name": canonical(name), "version": version})

@@ -100,6 +100,7 @@ def sweep(
         _sweep_locks(root, now, swept, dry_run=dry_run)
         if not dry_run:
             _sweep_rename_notes(root)
+            _sweep_checked(root, now)
             sweep_models(root)
     return swept
 
@@ -197,6 +198,14 @@ def _sweep_rename_notes(root: Path) -> None:
     for note in root.glob("*.renamed"):
         with contextlib.suppress(OSError):
             if not (root / note.read_text(encoding="utf-8", errors="replace").strip()).is_dir():
+                note.unlink()
+
+
+def _sweep_checked(root: Path, now: float) -> None:
+    """Forget which files were found right, of packages that no overlay has got for long."""
+    for note in (root / store.CHECKED).glob("*.json"):
+        with contextlib.suppress(OSError):
+            if (now - note.stat().st_mtime) / 86400 > LOCK_DAYS:
                 note.unlink()
 
 
