@@ -76,7 +76,10 @@ def is_held(path: Path, *, exclusively: bool = False) -> bool:
     """
     if not path.exists():
         return False
-    lock = _try(path, fcntl.LOCK_SH if exclusively else fcntl.LOCK_EX)
+    try:
+        lock = _try(path, fcntl.LOCK_SH if exclusively else fcntl.LOCK_EX)
+    except FileNotFoundError:  # its directory was removed in between
+        return False
     if lock is not None:
         lock.release()
     return lock is None

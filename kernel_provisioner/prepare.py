@@ -91,38 +91,38 @@ def _prepare(
     base = chosen.base
     kept = root.notebook_dir(found.path) if found.path else None
     directory = kept or root.scratch_dir(kernel_id or f"pid{os.getpid()}")
-    try:
-        claim = _claim(root, directory, asked.request, chosen, settings, found)
-    except BaseException:
+    with contextlib.ExitStack() as unless_started:
         for lock in held:
-            lock.release()
-        raise
-    held.append(claim.lock)
-    manifest = base.manifest
-    info = Info(
-        overlay=str(claim.generation.path),
-        base={
-            "id": manifest.id,
-            "tag": manifest.tag,
-            "torch": manifest.torch,
-            "python": manifest.python,
-            "path": manifest.prefix,
-            "kernel": f"torch-{manifest.tag}",
-            "bytes": manifest.bytes,
-        },
-        reason=chosen.reason,
-        notices=(*asked.notices, *chosen.notices, *claim.notices),
-        notebook=str(found.path or ""),
-        has_script=asked.has_script,
-        scratch=kept is None,
-        builder=tuple(builder_command()),
-        held=tuple(lock.fd for lock in held),
-    )
-    env = kernel_environment(environ, claim.generation.path, manifest, base.receipts, settings.policy)
-    argv = [str(claim.generation.python), str(_MAIN)]
-    told = {**env, VARIABLE: info.dumps()}
-    ready = claim.generation.state() is store.State.READY
-    launch = Launch(argv, told, held, ground=Ground(base, settings) if ready else None)
+            unless_started.callback(lock.release)
+        claim = _claim(root, directory, asked.request, chosen, settings, found)
+        unless_started.callback(claim.lock.release)
+        held.append(claim.lock)
+        manifest = base.manifest
+        info = Info(
+            overlay=str(claim.generation.path),
+            base={
+                "id": manifest.id,
+                "tag": manifest.tag,
+                "torch": manifest.torch,
+                "python": manifest.python,
+                "path": manifest.prefix,
+                "kernel": f"torch-{manifest.tag}",
+                "bytes": manifest.bytes,
+            },
+            reason=chosen.reason,
+            notices=(*asked.notices, *chosen.notices, *claim.notices),
+            notebook=str(found.path or ""),
+            has_script=asked.has_script,
+            scratch=kept is None,
+            builder=tuple(builder_command()),
+            held=tuple(lock.fd for lock in held),
+        )
+        env = kernel_environment(environ, claim.generation.path, manifest, base.receipts, settings.policy)
+        argv = [str(claim.generation.python), str(_MAIN)]
+        told = {**env, VARIABLE: info.dumps()}
+        ready = claim.generation.state() is store.State.READY
+        launch = Launch(argv, told, held, ground=Ground(base, settings) if ready else None)
+        unless_started.pop_all()
     if found.path is None:
         return dataclasses.replace(launch, scratch=directory)
     return dataclasses.replace(launch, kept=directory, seen=store.identity(found.path))
@@ -245,8 +245,12 @@ def _claim(
         while (generation := root.fitting(directory, order)) is not None:
             pause("found")
             lock = _hold(generation)
-            if generation.state() is not store.State.ABANDONED:
-                return _Claim(generation, lock)
+            try:
+                if generation.state() is not store.State.ABANDONED:
+                    return _Claim(generation, lock)
+            except BaseException:
+                lock.release()
+                raise
             lock.release()  # its builder ended a moment ago, because nobody waited for it any more
         left_behind = _installed_by_hand(root, directory, request)
         generation = root.begin(directory)

@@ -126,7 +126,7 @@ class TorchOverlayProvisioner(LocalProvisioner):
             kwargs["pass_fds"] = (*kwargs.get("pass_fds", ()), *fds)
         try:
             if launch is not None and self._warmly:
-                kernel = await _aside(self._fork, launch, cmd, kwargs)
+                kernel = await _to_its_end(_aside(self._fork, launch, cmd, kwargs))
                 if kernel is not None:
                     self.process = kernel  # type: ignore[assignment] # it does what is asked of a Popen
                     self.pid = self.pgid = kernel.pid
@@ -188,6 +188,17 @@ def _aside(work: Callable[..., _Done], *arguments: Any) -> asyncio.Future[_Done]
         done: asyncio.Future[_Done] = loop.create_future()
         done.set_result(work(*arguments))
         return done
+
+
+async def _to_its_end(forked: asyncio.Future[ForkedKernel | None]) -> ForkedKernel | None:
+    """The kernel, if there is one; who is cancelled still waits for it, and ends it."""
+    try:
+        return await asyncio.shield(forked)
+    except asyncio.CancelledError:
+        await asyncio.wait([forked])  # a hundredth of a second
+        if kernel := forked.result():
+            kernel.kill()
+        raise
 
 
 def _let_go(prepared: asyncio.Future[Launch]) -> None:

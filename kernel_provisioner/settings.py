@@ -32,6 +32,8 @@ from .policy.traits import layer_of, refuse_unknown
 
 CONFIG_NAME = "jupyter_overlay_config"
 _SERVERS = "the configuration of this server or command"
+# Jupyter's own for the whole system, which JUPYTER_PLATFORM_DIRS and XDG_CONFIG_DIRS would lead elsewhere.
+_OF_THE_SYSTEM = ("/etc/jupyter", "/usr/local/etc/jupyter")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,8 +180,8 @@ def _read(paths: Sequence[Path], directories: Sequence[Path]) -> _Files:
     for path in paths:
         content = contents[path] = _content(path)
         try:
-            refuse_unknown(dict.get(content, "TorchOverlay") or Config(), TorchOverlay)
             _refuse_lookalikes(content)
+            refuse_unknown(dict.get(content, "TorchOverlay") or Config(), TorchOverlay)
             layer = layer_of(content, str(path))
         except TraitError as error:
             raise CorruptState(f"{path} cannot be used", why=str(error), fix="correct that file") from error
@@ -215,8 +217,11 @@ def _rest(layer: Layer | None, known: Policy) -> Policy:
 
 
 def _refuse_lookalikes(config: Config) -> None:
-    """Raise TraitError for a section that is nothing, but is called nearly like one of ours."""
+    """Raise TraitError for a section that is no section, or is called nearly like one of ours."""
     known = {name.lower(): name for name in ("TorchPolicy", "TorchOverlay", "TorchOverlayProvisioner")}
+    for section in set(config).intersection(known.values()):
+        if not isinstance(dict.get(config, section), Config):
+            raise TraitError(f"c.{section} is a value; it has to be an object, with its settings by name")
     for section in set(config) - set(known.values()):
         name = str(section).lower()
         close = difflib.get_close_matches(name, known, 1, cutoff=0.0 if name.startswith("torch") else 0.75)
@@ -228,7 +233,8 @@ def _official_path() -> list[Path]:
     """Directories that count for the policy whatever a user's environment variables say."""
     from jupyter_core.paths import ENV_CONFIG_PATH, SYSTEM_CONFIG_PATH
 
-    return [Path(entry) for entry in (*reversed(SYSTEM_CONFIG_PATH), *ENV_CONFIG_PATH)]
+    places = (*_OF_THE_SYSTEM, *reversed(SYSTEM_CONFIG_PATH), *ENV_CONFIG_PATH)
+    return [Path(entry) for entry in dict.fromkeys(places)]
 
 
 def _config_path() -> list[Path]:

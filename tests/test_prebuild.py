@@ -76,6 +76,18 @@ def test_a_tree_of_notebooks_becomes_ready(shop: Workshop, tree: Path, index: Lo
     assert shown["overlay"]["state"] == "ready"
 
 
+def test_what_the_first_cell_would_say_is_said_ahead(shop: Workshop, tmp_path: Path) -> None:
+    """A misspelt key is told, as is a kernel that this machine does not have."""
+    write_notebook(tmp_path / "typo.ipynb", torch_env={"extra": ["tiny-extra"]})
+    elsewhere = write_notebook(tmp_path / "gpu.ipynb", torch_env=_with("tiny-extra"))
+    nb = json.loads(elsewhere.read_text())
+    nb["metadata"]["kernelspec"] = {"name": "torch-cu126", "display_name": "torch-cu126 (shared)"}
+    elsewhere.write_text(json.dumps(nb))
+    told = shop.command("prebuild", str(tmp_path)).stderr
+    assert "unknown key 'extra' is ignored; did you mean 'extras'?" in told
+    assert "the notebook's kernel torch-cu126 is not on this machine: using torch" in told
+
+
 def test_one_that_fails_is_told_and_the_others_are_built(shop: Workshop, tmp_path: Path) -> None:
     """Exit status 1; each failure carries its cause and its fix."""
     write_notebook(tmp_path / "bad.ipynb", torch_env=_with("there-is-none"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .. import uv
 from ..accelerators import ECOSYSTEM
-from ..errors import InvalidRequest, OverlayError, ResolutionFailed
+from ..errors import InvalidRequest, NotAllowed, OverlayError, ResolutionFailed
 from ..inkernel.packages import packages
 from ..overlay.skeleton import CONSTRAINTS
 from ..policy import Policy
@@ -79,7 +79,11 @@ def add(order: Order, requirements: Sequence[str]) -> list[str]:
 
 def _under(policy: Policy, order: Order) -> Order:
     """The order as ``policy`` lets it be, from now on; raises NotAllowed where its index is not."""
-    template = policy.template(order.index_template)
+    try:
+        template = policy.template(order.index_template)
+    except ValueError as error:
+        fix = "restart the kernel, which then follows the rules of now alone"
+        raise NotAllowed("nothing can be added under these rules", why=str(error), fix=fix) from error
     return dataclasses.replace(order, policy=policy, index_template=template, begun=time.monotonic())
 
 

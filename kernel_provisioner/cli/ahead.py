@@ -33,7 +33,7 @@ class Outcome:
     """How far a notebook's overlay is, after all that could be done for it.
 
     ``state``: ready (it was there already), built, skipped (``why`` says what for) or failed
-    (``error`` says of what).
+    (``error`` says of what). ``notices`` are what its first cell would say besides.
     """
 
     notebook: Path
@@ -43,6 +43,7 @@ class Outcome:
     seconds: float = 0.0
     why: str = ""
     error: OverlayError | None = None
+    notices: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as JSON values."""
@@ -53,6 +54,7 @@ class Outcome:
             "extras": list(self.extras),
             "seconds": round(self.seconds, 3),
             "error": self.error.as_dict() if self.error else None,
+            "notices": list(self.notices),
         }
 
 
@@ -85,7 +87,8 @@ class Ahead:
         except OverlayError as error:
             return Outcome(notebook, "failed", error=error, seconds=time.monotonic() - started)
         extras = ahead.outlook.request.extras
-        return Outcome(notebook, state, base, extras, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return Outcome(notebook, state, base, extras, seconds, notices=ahead.notices)
 
     def _built(self, ahead: Prospect, tell: Tell) -> str:
         """Wait until the overlay is ready; the id of its base. Raises OverlayError."""

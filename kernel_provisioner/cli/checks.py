@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 
+from traitlets import TraitError
+
 from .. import locks, ownership
 from ..accelerators import family_of, index_url
 from ..base.adopt import is_current
@@ -21,10 +23,11 @@ from ..errors import OverlayError
 from ..hardware import Hardware, detect
 from ..inkernel.disk import human
 from ..overlay import store
+from ..policy.traits import refuse_unknown
 from ..request import Request
 from ..router import fetch
 from ..selection import creatable, select
-from ..settings import Settings
+from ..settings import CONFIG_NAME, Settings, load_section
 from ..uv import find_uv
 from ..venv import known
 from .kernels import PROVISIONER, OurKernel, our_kernels
@@ -62,6 +65,7 @@ def examine(settings: Callable[[], Settings], *, online: bool) -> Iterator[Findi
         ("jupyter", _jupyter),
         ("uv", lambda: _uv(known)),
         ("policy", lambda: _policy(known)),
+        ("servers", _servers),
         ("overlays", lambda: _overlays(known)),
         *([("network", lambda: _network(register, known))] if online else []),
     ]
@@ -210,6 +214,21 @@ def _policy(settings: Settings) -> Iterator[Finding]:
     """Every rule in force and the file that sets it; all of them hold together."""
     for line in settings.policy.lines() or ["no rule is set"]:
         yield Finding("policy", OK, line)
+
+
+def _servers() -> Iterator[Finding]:
+    """What the files say of how servers start kernels; a mistake there stops none, so it is told here."""
+    from ..provisioner import TorchOverlayProvisioner  # with all that starts kernels
+
+    section = load_section(TorchOverlayProvisioner.__name__)
+    try:
+        refuse_unknown(section, TorchOverlayProvisioner)
+        for name, value in section.items():
+            TorchOverlayProvisioner.class_traits()[name].validate(None, value)
+            yield Finding("servers", OK, f"{name} = {value}")
+    except TraitError as error:
+        fix = f"correct it in {CONFIG_NAME}.py or .json; jupyter --paths  lists where these lie"
+        yield Finding("servers", WRONG, str(error), fix)
 
 
 def _overlays(settings: Settings) -> Iterator[Finding]:

@@ -65,6 +65,9 @@ class OverlayApp(PlainHelp, JupyterApp):
     flags: dict[str, Any] = dict(JSON_FLAG)
     json_output = Bool(False, help="Print one JSON value to stdout and nothing else.").tag(config=True)
 
+    interrupted = "nothing half-made was left behind"
+    """What is said of the state of things after Ctrl-C."""
+
     _unreadable: Exception | None = None
 
     def load_config_file(  # type: ignore[override] # as in jupyter_core
@@ -73,6 +76,12 @@ class OverlayApp(PlainHelp, JupyterApp):
     ) -> None:
         """Load the configuration files; what is wrong with one is kept for ``settings`` to tell."""
         self.raise_config_file_errors = True
+        stem = os.path.splitext(self.config_file)[0]  # noqa: PTH122 - as traitlets finds the file
+        if self.config_file and not any(Path(stem + end).is_file() for end in (".py", ".json")):
+            self._unreadable = OverlayError(  # Jupyter goes on without it; it may hold a policy
+                f"there is no configuration file {clean(self.config_file)}",
+                fix="name a .py or .json file after --config",
+            )
         try:
             super().load_config_file(suppress_errors=suppress_errors)
         except Exception as error:  # they are Python, and may raise anything
@@ -95,7 +104,7 @@ class OverlayApp(PlainHelp, JupyterApp):
         except OverlayError as error:
             return self._refuse(error)
         except KeyboardInterrupt:
-            print("jupyter overlay: interrupted; nothing half-made was left behind", file=sys.stderr)
+            print(f"jupyter overlay: interrupted; {self.interrupted}", file=sys.stderr)
             return 130
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import dataclasses
 import os
 import tempfile
@@ -127,7 +128,9 @@ class _Run:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         if self._cancelled:
             return
-        manager = AsyncKernelManager(kernel_name=self._kernel, config=self._config)
+        config = copy.deepcopy(self._config)
+        config.pop("TorchOverlayProvisioner", None)  # for servers; a mistake in it is no reason to fail
+        manager = AsyncKernelManager(kernel_name=self._kernel, config=config)
         client = _Client(self._nb, manager, self._listener, self.outcome, self._path)
         client.started = started = time.monotonic()
         env = {**os.environ, "KERNEL_NOTEBOOK_PATH": str(self._path)}

@@ -13,7 +13,8 @@ import textwrap
 from collections.abc import Generator, Iterator
 from typing import Any, NoReturn
 
-from traitlets.config import Application
+from traitlets import TraitError
+from traitlets.config import Application, Config
 from traitlets.config.loader import KVArgParseConfigLoader
 
 _WIDTH = 88
@@ -63,6 +64,21 @@ class PlainHelp(Application):
         """The words that call it, without those that stand for something."""
         words = self.usage.split()
         return " ".join(word for word in words if word.islower() and word[0].isalpha()) or self.name
+
+    def update_config(self, config: Config) -> None:
+        """Take ``config``; of the command line, what an option does not take is refused, exit status 2."""
+        try:
+            super().update_config(config)
+        except TraitError as error:
+            if config is not self.cli_config:
+                raise
+            text = str(error)
+            trait = re.search(r"'(\w+)' trait of an? \w+ instance ", text)
+            for name, target in self.aliases.items():
+                if trait and str(target).endswith(f".{trait[1]}"):
+                    text = f"{_spelt(name)} {text[trait.end() :]}"
+            print(f"{self.command}: {text}\n  {self.command} --help  says more", file=sys.stderr)
+            self.exit(2)
 
     def _create_loader(
         self, argv: list[str] | None, aliases: Any, flags: Any, classes: Any

@@ -106,7 +106,7 @@ class PruneApp(OverlayApp):
     dry_run = Bool(False, help="Only say what would be removed.").tag(config=True)
     everything = Bool(False, help="Every overlay that is not in use.").tag(config=True)
     older_than = Float(
-        None, allow_none=True, help="Also what no kernel has started in for so many days."
+        None, min=0.0, allow_none=True, help="Also what no kernel has started in for so many days."
     ).tag(config=True, metavar="DAYS")
 
     def run(self) -> int | None:

@@ -17,6 +17,7 @@ from traitlets import Bool, Int, Unicode
 
 from .ahead import Ahead, Outcome
 from .common import OverlayApp
+from .kernels import kernel_for
 from .trees import notebooks_under
 
 
@@ -47,7 +48,7 @@ class PrebuildApp(OverlayApp):
             "Build packages that have no wheel; that runs their code.",
         ),
     }
-    jobs = Int(0, help="Build so many at once; default: as many as there are processors.").tag(
+    jobs = Int(0, min=0, help="Build so many at once; default: as many as there are processors.").tag(
         config=True, metavar="N"
     )
     kernel = Unicode("", help="For this kernel; default: each notebook's own, or else torch.").tag(
@@ -57,9 +58,13 @@ class PrebuildApp(OverlayApp):
         config=True
     )
 
+    interrupted = "what is ready stays, and nothing half-made is ever used"
+
     def run(self) -> int | None:
         """Find them, build them, say what became of each; see the class."""
         notebooks = notebooks_under(self.words(1, None))
+        if self.kernel:
+            kernel_for({}, self.kernel)  # refuses once what would fail for each notebook
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         outcomes = self._build(notebooks, console)
         counts = Counter(outcome.state for outcome in outcomes)
@@ -96,7 +101,7 @@ def _told(outcome: Outcome) -> str:
         "built": f"{extras} on {outcome.base} in {outcome.seconds:.1f} s",
         "skipped": f"skipped: {outcome.why}",
     }
-    return words.get(outcome.state, f"failed: {outcome.error}")
+    return "\n  ".join([words.get(outcome.state, f"failed: {outcome.error}"), *outcome.notices])
 
 
 @contextlib.contextmanager

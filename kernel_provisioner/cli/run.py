@@ -45,6 +45,8 @@ class RunApp(OverlayApp):
         "", help="A shared torch kernel; default: the notebook's own, or else torch, which chooses."
     ).tag(config=True, metavar="NAME")
 
+    interrupted = "nothing half-made is ever used"
+
     def run(self) -> int | None:
         """Run the notebook; see the class."""
         (name,) = self.words(1, 1)

@@ -42,7 +42,7 @@ _SPARED = (
     "IPython.extensions.storemagic",
 )
 _MOST_FDS = 253  # that one message can carry (SCM_MAX_FD)
-_LOOK = 30.0  # seconds between looks at whether the base is still there
+_LOOK = (0.1, 30.0)  # seconds between looks at whether it is still of use: at least, at most
 
 
 def serve(words: list[str]) -> None:
@@ -73,9 +73,10 @@ class _Server:
     def run(self) -> None:
         """Answer until there is no use in it; returns in a kernel."""
         _say(self._line, ready=os.getpid())
+        least, most = _LOOK
         while self._is_of_use():
             wanted: list[Any] = [self._line, *self._kernels]
-            heard, _, _ = select.select(wanted, [], [], min(_LOOK, self._idle / 10))
+            heard, _, _ = select.select(wanted, [], [], max(least, min(most, self._idle / 10)))
             for kernel in self._kernels.intersection(heard):
                 self._kernels.remove(kernel)
                 os.close(kernel)
@@ -158,6 +159,8 @@ def _from_the_base() -> frozenset[str]:
 
 def _make_sure(*, opened: set[int]) -> None:
     """Raise CannotClone where a fork of this process would be less than a new one."""
+    if not hasattr(os, "pidfd_open"):
+        raise CannotClone("this Python was built for a Linux without pidfd_open")
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise CannotClone("warm starts are not made for a free-threaded Python")
     if threads() != 1:

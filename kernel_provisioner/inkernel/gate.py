@@ -72,11 +72,13 @@ class Gate:
         """
         try:
             await self._enter(line)
-        except (OSError, ValueError) as error:
+        except Interrupted:
+            raise
+        except Exception as error:  # the edge: whatever an overlay that was tampered with may lead to
             self.failure = {
                 "error": "BuildFailed",
                 "what": f"this notebook's packages could not be put in their place in {self._info.path}",
-                "why": str(error),
+                "why": str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}",
                 "fix": "make room and permission there, then restart the kernel",
             }
             line.settle("This notebook's packages could not be added")
@@ -208,7 +210,9 @@ def _merge(source: Path, target: Path) -> None:
 
 
 def _site_packages(overlay: Path) -> Path:
-    return next(overlay.glob("lib/python*/site-packages/zzz_torch_base.pth")).parent
+    for base_paths in overlay.glob("lib/python*/site-packages/zzz_torch_base.pth"):
+        return base_paths.parent
+    raise FileNotFoundError(errno.ENOENT, "its zzz_torch_base.pth is gone", str(overlay))
 
 
 def _summary(info: Info, state: dict[str, Any]) -> str:

@@ -29,8 +29,8 @@ def kept(paths: tuple[str, ...]) -> list[Place]:
     """All places in imported modules that hold one of ``paths``, or something beneath it."""
     found: list[Place] = []
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] not in _NOT_THEIRS:
-            found += _within(module.__dict__, paths, _DEPTH)
+        if name.partition(".")[0] not in _NOT_THEIRS:  # None, and objects without names, stand there too
+            found += _within(getattr(module, "__dict__", {}), paths, _DEPTH)
     return found
 
 

@@ -93,6 +93,9 @@ def open_notebook(path: Path) -> BinaryIO:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except NotebookUnreadable:
         raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        fix = "look whether the name and the directory are right"
+        refuse(path, error.strerror or str(error), error, fix=fix)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         refuse(path, getattr(error, "strerror", None) or str(error), error)
     file = os.fdopen(handle, "rb")

@@ -308,7 +308,7 @@ def url_in(extra: str) -> str:
 
 def pattern_of(text: str) -> str:
     """A package name, or a pattern with ``*``, ``?`` and ``[…]``, as names are compared."""
-    return re.sub(r"[-_.]+", "-", text.strip()).lower() if "[" not in text else text.strip().lower()
+    return re.sub(r"(\[!?\]?[^\]]*\])|[-_.]+", lambda part: part[1] or "-", text.strip()).lower()
 
 
 _WRONG_NAMES: Mapping[str, Callable[[str, Sequence[str]], bool]] = {

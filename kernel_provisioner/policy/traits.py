@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -81,15 +82,16 @@ class TorchPolicy(Configurable):
 
     @validate("allowed", "denied")
     def _patterns(self, proposal: Any) -> list[str]:
-        patterns = [pattern_of(text) for text in proposal["value"]]
-        if not all(patterns):
-            raise TraitError(f"TorchPolicy.{proposal['trait'].name} holds an empty name")
-        return patterns
+        _refuse_what_matches_nothing(proposal, r"[\w.*?!\[\]-]+")
+        return [pattern_of(text) for text in proposal["value"]]
 
     @validate("source_builds")
     def _names(self, proposal: Any) -> str | list[str]:
         value = proposal["value"]
-        return value if isinstance(value, str) else [str(canonicalize_name(name)) for name in value]
+        if isinstance(value, str):
+            return value
+        _refuse_what_matches_nothing(proposal, r"[\w.-]+")
+        return [str(canonicalize_name(name.strip())) for name in value]
 
     @validate("indexes", "allow_urls")
     def _addresses(self, proposal: Any) -> list[str]:
@@ -110,6 +112,17 @@ class TorchPolicy(Configurable):
         except ValueError as error:
             raise TraitError(f"TorchPolicy.cooldown: {error}") from error
         return str(proposal["value"])
+
+
+def _refuse_what_matches_nothing(proposal: Any, names: str) -> None:
+    """Raise TraitError for what no package is called, such as two names in one text: it would forbid none."""
+    rule = f"TorchPolicy.{proposal['trait'].name}"
+    for text in proposal["value"]:
+        if not text.strip():
+            raise TraitError(f"{rule} holds an empty name")
+        if not re.fullmatch(names, text.strip(), re.ASCII):
+            what = f"{rule} holds {text!r}"
+            raise TraitError(f"{what}; write names without versions, each in quotes of its own")
 
 
 def layer_of(config: Config, source: str) -> Layer | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
@@ -25,6 +26,8 @@ class Pool:
         """
         if sys.platform != "linux":
             raise NotWarm("warm starts are made for Linux")
+        if not hasattr(os, "memfd_create"):
+            raise NotWarm("the server's Python was built for a Linux without memfd_create")
         name = ground.base.manifest.id
         with self._lock:
             server = self._servers.get(name)

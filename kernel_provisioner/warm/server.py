@@ -9,7 +9,7 @@ import os
 import select
 import socket
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .. import locks, process
 from ..base.registry import MANIFEST
@@ -57,7 +57,7 @@ class ForkServer:
 
     def fork(self, order: Order) -> ForkedKernel:
         """Start a kernel. Raises NotWarm where it has to start normally, Gone where any would have to."""
-        if not self._said and not select.select([self._line], [], [], 0)[0]:
+        if not self._said and not _readable(self._line, 0.0):
             raise NotWarm("its fork server is still importing torch")
         try:
             self._said = self._said or self._hear()
@@ -168,12 +168,19 @@ def _streams(order: Order, opened: contextlib.ExitStack) -> list[int]:
     return streams
 
 
-def _answer(pipe: Any) -> dict[str, Any]:
+def _answer(pipe: IO[bytes]) -> dict[str, Any]:
     """What the fork says before it is a kernel; nothing where it says nothing in time."""
     said = b""
-    while select.select([pipe], [], [], _ANSWERS_WITHIN)[0] and (more := pipe.read(_LONGEST)):
+    while _readable(pipe, _ANSWERS_WITHIN) and (more := pipe.read(_LONGEST)):
         said += more
     with contextlib.suppress(ValueError):
         told: dict[str, Any] = json.loads(said)
         return told
     return {}
+
+
+def _readable(file: socket.socket | IO[bytes], within: float) -> bool:
+    """Whether something can be read, an end included, within so many seconds."""
+    waiting = select.poll()  # ``select`` takes no descriptor from 1024 on, which a large server has
+    waiting.register(file, select.POLLIN)
+    return bool(waiting.poll(1000 * within))
