@@ -84,14 +84,12 @@ def run(
         lack = room.lack_of(error, Path(words[0])) if ours else None
         fix = lack.fix if lack else ""
         raise CommandFailed(f"{words[0]} could not be started", why=str(error), fix=fix) from error
-    guard = _guard(child.pid)
+    guard: subprocess.Popen[bytes] | None = None
     printed: tuple[list[str], list[str]] = ([], [])
     readers = [
         threading.Thread(target=_read_lines, args=(stream, lines, on_line), daemon=True)
         for stream, lines in zip((child.stdout, child.stderr), printed, strict=True)
     ]
-    for reader in readers:
-        reader.start()
     timed_out = threading.Event()
 
     def expire() -> None:
@@ -99,9 +97,12 @@ def run(
         end_group(child.pid)
 
     timer = threading.Timer(timeout, expire) if timeout else None
-    if timer:
-        timer.start()
     try:
+        guard = _guard(child.pid)
+        for reader in readers:
+            reader.start()
+        if timer:
+            timer.start()
         returncode = child.wait()
         _dismiss(guard)
         for reader in readers:

@@ -48,6 +48,23 @@ def test_no_base_is_wrong_and_the_fix_makes_one(shop: Workshop) -> None:
     assert "jupyter overlay base create" in fix
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("wram = True", "TorchOverlayProvisioner has no 'wram'; did you mean warm?"),
+        ("warm = 'yes'", "The 'warm' trait expected a boolean, not the str 'yes'."),
+    ],
+)
+def test_a_mistake_that_stops_no_kernel_is_told(shop: Workshop, line: str, said: str) -> None:
+    """How a server starts kernels: where that is misspelt notebooks run, and doctor names it."""
+    configs = shop.home / "configs"
+    configs.mkdir()
+    (configs / "jupyter_overlay_config.py").write_text(f"c.TorchOverlayProvisioner.{line}\n")
+    ((text, fix),) = wrong(shop, JUPYTER_CONFIG_PATH=str(configs)).items()
+    assert text == said
+    assert "jupyter_overlay_config.py" in fix
+
+
 def test_a_damaged_base_is_named_with_its_fix(shop: Workshop) -> None:
     """A manifest cut short; the kernel that is left without a base is told too."""
     (manifest,) = shop.data_dir.glob("torch-bases/*/base.json")

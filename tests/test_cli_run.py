@@ -64,6 +64,15 @@ def printed(path: Path) -> str:
     return "".join("".join(text) for text in texts)
 
 
+def test_a_mistake_in_what_is_for_servers_is_none_for_a_run(desk: Desk) -> None:
+    """Notebooks run all the same; doctor tells of it."""
+    configs = desk.home / "configs"
+    configs.mkdir()
+    (configs / "jupyter_overlay_config.py").write_text("c.TorchOverlayProvisioner.warm = 'yes'\n")
+    done = desk.type("run", desk.notebook("print(1)"), JUPYTER_CONFIG_PATH=str(configs))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.network
 def test_a_notebook_runs_with_its_extras_and_a_copy_has_the_outputs(desk: Desk) -> None:
     """Progress goes to stderr, the file itself keeps every byte, and the overlay is ready afterwards."""

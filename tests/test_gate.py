@@ -242,6 +242,27 @@ def test_two_cells_wait_side_by_side(overlay: Path) -> None:
     assert (overlay / SITE / "tiny.py").exists()
 
 
+@pytest.mark.parametrize("harm", ["an event that is none", "a state that is none", "no site-packages"])
+def test_an_overlay_that_was_tampered_with_is_told_and_never_raises(overlay: Path, harm: str) -> None:
+    """A cell whose execution raises would never be answered."""
+    if harm == "an event that is none":
+        held = locked(overlay)
+        (overlay / "progress.jsonl").write_text("5\n")
+    else:
+        held = -1
+        publish(overlay, {f"{SITE}/tiny.py": ""})
+        if harm == "no site-packages":
+            (overlay / SITE / "zzz_torch_base.pth").unlink()
+        else:
+            (overlay / "overlay.json").write_text("5")
+    gate, screen = enter(overlay)
+    if held >= 0:
+        os.close(held)
+    assert not gate.open
+    assert "could not be put in their place" in gate.failure["what"]
+    assert screen.shown[-1] == "This notebook's packages could not be added"
+
+
 def info(overlay: Path, builder: tuple[str, ...] = ()) -> Info:
     """What the launch told the kernel."""
     base = {"kernel": "torch-cpu", "torch": "2.13.0"}

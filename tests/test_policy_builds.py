@@ -295,6 +295,16 @@ def test_what_is_added_in_a_cell_meets_the_policy_of_now(bench: Bench) -> None:
     assert added("needs-good") == {"changed": []}
 
 
+def test_rules_of_now_that_no_index_of_the_launch_meets_are_named(bench: Bench) -> None:
+    """The mirror has moved: a restart is what helps."""
+    built = bench.overlay(bench.base(), "good", indexes=[bench.index.default, bench.index.template])
+    bench.enter(built)
+    rule(bench, indexes=["https://moved.example/simple", "https://moved.example/{tag}"])
+    answer = json.loads(bench.build(built.generation, "--add", "needs-good").done.stdout)
+    assert (answer["error"], "restart the kernel" in answer["fix"]) == ("NotAllowed", True)
+    assert "TorchPolicy.indexes" in answer["why"]
+
+
 def test_lock_venv_and_base_obey(bench: Bench, tmp_path: Path) -> None:
     """The commands that install; what they refuse they leave no trace of."""
     bench.base()

@@ -117,6 +117,15 @@ def test_no_environment_variable_hides_the_installations_file(
     assert (str(machine.official), {"offline": True}) in machine.rules(**environ)
 
 
+def test_no_environment_variable_leads_away_from_the_systems_files(machine: Machine) -> None:
+    """With JUPYTER_PLATFORM_DIRS Jupyter looks where XDG_CONFIG_DIRS says, and there alone."""
+    code = "from kernel_provisioner.settings import _official_path\nprint(*_official_path(), sep='\\n')"
+    places = machine.run(code, JUPYTER_PLATFORM_DIRS="1", XDG_CONFIG_DIRS="/mine").splitlines()
+    system = ["/etc/jupyter", "/usr/local/etc/jupyter"]
+    assert [*system, str(machine.official.parent)] == [place for place in places if place != "/mine/jupyter"]
+    assert places[:2] == machine.run(code).splitlines()[:2] == system
+
+
 def test_a_users_own_file_cannot_take_a_rule_back(machine: Machine) -> None:
     """Neither by another value nor by deleting it from what was read before."""
     machine.official.write_text("c.TorchPolicy.denied = ['requests']\nc.TorchPolicy.locked_only = True\n")
@@ -163,6 +172,16 @@ def test_a_policy_that_cannot_be_read_refuses_every_launch(
     assert said in told
     assert str(path) in told
     assert "fix: " in told
+
+
+@pytest.mark.parametrize("content", ['{"TorchPolicy": 5}', '{"TorchPolicy": []}', '{"TorchOverlay": null}'])
+def test_a_section_that_is_no_object_is_named(machine: Machine, content: str) -> None:
+    """JSON can hold anything there."""
+    path = machine.users.with_suffix(".json")
+    path.write_text(content)
+    told = machine.load()
+    assert (told["error"], told["what"]) == ("CorruptState", f"{path} cannot be used")
+    assert "has to be an object" in told["why"]
 
 
 def test_a_mistake_in_a_servers_configuration_refuses_too(machine: Machine) -> None:

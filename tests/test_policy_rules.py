@@ -277,6 +277,10 @@ def test_names_are_compared_as_packages_are() -> None:
     layer = layer_of(Config(TorchPolicy={"denied": ["My_Pkg", "Acme.*"], "source_builds": ["My_Pkg"]}), ADMIN)
     assert layer is not None
     assert layer.rules == {"denied": ["my-pkg", "acme-*"], "source_builds": ["my-pkg"]}
+    layer = layer_of(Config(TorchPolicy={"denied": ["Acme_[A-C].x"]}), ADMIN)
+    assert layer is not None
+    with pytest.raises(NotAllowed):
+        Policy((layer,)).refuse_extras(["acme-b-x"])
 
 
 def test_what_a_file_does_not_set_it_leaves_to_others() -> None:

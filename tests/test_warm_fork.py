@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from tests.conftest import TorchBase
 from tests.support.client import Debugger, ask, connected, connection_file
 from tests.support.notebooks import write_notebook
+from tests.support.parts import need
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.session import Session
 from tests.support.waiting import wait_for
@@ -222,6 +224,20 @@ def test_limits_are_the_servers_own_at_that_moment(server: JupyterServer) -> Non
             assert done.stdout == f"{4 << 20}\n"
     finally:
         process.rlimit(psutil.RLIMIT_STACK, before)
+
+
+def test_a_server_with_many_open_files_starts_kernels_warm(home: Path, env: dict[str, str]) -> None:
+    """Descriptors beyond 1024, which ``select`` does not take, are those of any large server."""
+    need(resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 2000, "2000 open files (ulimit -n)")
+    config = home / "many.py"
+    config.write_text("import os\n_kept = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]\n")
+    with jupyter_server(home / "many", env, options=[WARM, f"--config={config}"]) as new:
+        warm_up(new)
+        write_notebook(new.root / "nb.ipynb", torch_env=CPU)
+        with new.session("nb.ipynb", "torch-cpu") as session:
+            assert starts(new)[-1] == "warm"
+            session.execute("1")
+            assert psutil.Process(new.process.pid).num_fds() > 1100
 
 
 def test_variables_that_are_read_late_may_differ(server: JupyterServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from kernel_provisioner.inkernel.mend import kept, mend
+from kernel_provisioner.provisioner import _to_its_end
 from kernel_provisioner.warm import ForkedKernel, NotWarm, Order
 from kernel_provisioner.warm.order import differing
 from tests.support.waiting import wait_for
@@ -111,17 +113,38 @@ def test_a_handle_that_is_dropped_leaves_no_zombie() -> None:
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the process to be waited for")
 
 
+def test_a_start_that_is_cancelled_leaves_no_kernel() -> None:
+    """The fork, which may be half-way then, is waited for and ended."""
+    kernel = forked("import time; time.sleep(600)")
+
+    async def cancelled() -> None:
+        on_its_way = asyncio.get_running_loop().create_future()
+        start = asyncio.ensure_future(_to_its_end(on_its_way))
+        await asyncio.sleep(0)
+        start.cancel()
+        await asyncio.sleep(0)
+        assert not start.done()
+        on_its_way.set_result(kernel)
+        with pytest.raises(asyncio.CancelledError):
+            await start
+
+    asyncio.run(cancelled())
+    assert kernel.wait(60) == -signal.SIGKILL
+
+
 def test_paths_that_modules_keep_are_found_and_mended() -> None:
     """In names, lists, dictionaries and tuples, as text and as bytes; nothing else is touched."""
     module: Any = type(sys)("keeps")
     module.PREFIX, module.EXECUTABLE, module.OTHER = "/old/prefix", b"/old/prefix/bin/python", "/else"
     module.PATHS = ["/usr", "/old/prefix/share"]
     module.CONFIG = {"dirs": [("a", "/old/prefix/etc")], "count": 1}
-    sys.modules["keeps"] = module
+    no_modules: dict[str, Any] = {"keeps.nothing": None, "keeps.object": object()}  # as imports leave some
+    sys.modules.update({"keeps": module, **no_modules})
     try:
         mend(kept(("/old/prefix",)), {"/old/prefix": "/new"})
     finally:
-        del sys.modules["keeps"]
+        for name in ("keeps", *no_modules):
+            del sys.modules[name]
     assert (module.PREFIX, module.EXECUTABLE, module.OTHER) == ("/new", b"/new/bin/python", "/else")
     assert module.PATHS == ["/usr", "/new/share"]
     assert module.CONFIG == {"dirs": [("a", "/new/etc")], "count": 1}

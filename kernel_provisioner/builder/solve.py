@@ -72,7 +72,7 @@ class Solver:
         policy = self._order.policy
         policy.refuse_extras(self._order.extras, self._order.manifest.distributions)
         kept = self._root.lock_path(self._order.key)
-        if not anew and kept.exists() and (solution := self._known(kept)):
+        if not anew and (solution := self._known(kept)):
             self._judge(solution)
             self._progress.say("install", "Installing a known set of packages")
             return solution
@@ -121,7 +121,10 @@ class Solver:
             return dataclasses.replace(solution, lock=kept)
 
     def _known(self, kept: Path) -> Solution | None:
-        text = kept.read_text(encoding="utf-8", errors="replace")
+        try:
+            text = kept.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:  # never resolved, or taken away by a builder that it failed
+            return None
         names = locked_versions(text)
         if not names:
             return None

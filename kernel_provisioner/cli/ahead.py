@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import locks, process
+from .. import locks
 from ..builder.progress import WAITS_FOR_CELL
 from ..errors import BuildFailed, OverlayError, ResolutionFailed
 from ..inkernel.info import VARIABLE, Info
@@ -69,7 +69,7 @@ class Ahead:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """End the builds that are being waited for; what they leave is never taken for an overlay."""
+        """Wait for no build any more; one that no kernel waits for ends by itself, and is none."""
         self._stopped.set()
 
     def build(self, notebook: Path, tell: Tell) -> Outcome:
@@ -121,8 +121,10 @@ class Ahead:
         while (state := generation.state()) is not store.State.READY:
             if state is store.State.FAILED:
                 raise OverlayError.from_dict(generation.read(store.FAILED)["failure"])
+            # Its builder has the lock's file open, also where locks mean nothing.
+            idle = state is store.State.ABANDONED and not locks.holders(generation.path / store.BUILDER_LOCK)
             event = _latest(generation.path / store.PROGRESS)
-            if state is store.State.ABANDONED:
+            if idle:
                 if generation.state() is not state:  # it was published, or failed, between two looks
                     continue
                 if event.get("phase") != WAITS_FOR_CELL or asked:
@@ -144,8 +146,6 @@ class Ahead:
                 told = event["message"]
                 tell(told)
             if self._stopped.wait(_POLL):
-                for pid in locks.holders(generation.path / store.BUILDER_LOCK):
-                    process.end_group(pid)
                 raise BuildFailed("the build was stopped", fix="try again: the overlay is built anew")
 
 

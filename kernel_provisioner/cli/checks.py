@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from traitlets import TraitError
 
@@ -218,13 +219,16 @@ def _policy(settings: Settings) -> Iterator[Finding]:
 
 def _servers() -> Iterator[Finding]:
     """What the files say of how servers start kernels; a mistake there stops none, so it is told here."""
-    from ..provisioner import TorchOverlayProvisioner  # with all that starts kernels
+    from importlib.metadata import entry_points
 
-    section = load_section(TorchOverlayProvisioner.__name__)
+    section = load_section("TorchOverlayProvisioner")
     try:
-        refuse_unknown(section, TorchOverlayProvisioner)
+        for entry in entry_points(group="jupyter_client.kernel_provisioners", name=PROVISIONER):
+            provisioner: Any = entry.load()
+            refuse_unknown(section, provisioner)
+            for name, value in section.items():
+                provisioner.class_traits()[name].validate(None, value)
         for name, value in section.items():
-            TorchOverlayProvisioner.class_traits()[name].validate(None, value)
             yield Finding("servers", OK, f"{name} = {value}")
     except TraitError as error:
         fix = f"correct it in {CONFIG_NAME}.py or .json; jupyter --paths  lists where these lie"

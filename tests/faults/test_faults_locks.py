@@ -81,6 +81,15 @@ def test_launches_need_no_locks(scene: Scene, lockless: Lockless) -> None:
 
 
 @pytest.mark.fault(26)
+def test_building_ahead_needs_no_locks(scene: Scene, lockless: Lockless) -> None:
+    """A builder that no lock tells of is waited for all the same."""
+    scene.bench.publish("lockless-ahead")
+    notebook = str(scene.notebook("lockless-ahead"))
+    done = _command(scene, lockless, "prebuild", notebook, "--kernel", "torch-cpu", "--json")
+    assert [row["state"] for row in json.loads(done.stdout)] == ["built"], done.stdout
+
+
+@pytest.mark.fault(26)
 def test_nothing_is_deleted_where_nobody_knows_who_uses_what(scene: Scene, lockless: Lockless) -> None:
     """The collector refuses, and says why and what to do; and so does the removal of a base."""
     notebook, oracle = scene.notebook(), scene.oracle()

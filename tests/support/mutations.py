@@ -34,7 +34,7 @@ _LOCK = {
         }
     },
 }
-_JUV = '[[package]]\nname = "einops"\nversion = "0.8"\nsource = { registry = "https://pypi.org/simple" }\n'
+_JUV = '[[package]]\nname = "einops"\nversion = "0.8"\nsource = { registry = "https://index.example" }\n'
 
 
 def _seeds() -> tuple[bytes, ...]:
