@@ -125,7 +125,10 @@ def test_fifty_launches_of_one_notebook_make_one_build(town: Town) -> None:
 @pytest.mark.slow
 @pytest.mark.fault(20)
 def test_fifty_notebooks_that_ask_for_the_same_resolve_it_once(town: Town) -> None:
-    """Each has an overlay of its own; the first resolves and fetches, the others install what it found."""
+    """Each has an overlay of its own; the first resolves, and all install what it found.
+
+    Those that are let go by then may fetch the wheel beside each other, the rest take it from the cache.
+    """
     town.publish("asked-by-all")
     books = [[town.book(f"many-{s}-{t}", "asked-by-all") for t in range(THREADS)] for s in range(SERVERS)]
     outcomes = crowd(books, town.env, "asked_by_all", "torch")
@@ -133,7 +136,7 @@ def test_fifty_notebooks_that_ask_for_the_same_resolve_it_once(town: Town) -> No
     assert len({one.overlay for one in outcomes}) == SERVERS * THREADS
     resolved = [one for one in outcomes if "plan" in town.said(Path(one.notebook).stem)]
     assert len(resolved) == 1
-    assert len(town.fetched("asked-by-all")) == 1
+    assert len(town.fetched("asked-by-all")) <= at_a_time() + 1
 
 
 @pytest.mark.fault(20)

@@ -13,12 +13,14 @@ import ctypes
 import os
 import platform
 import signal
+import time
 
 # Numbers of system calls: clone, get_robust_list, set_robust_list; whether clone's last two arguments
 # are (child's tid, thread area), or the other way round.
 _CALLS = {"x86_64": (56, 274, 273, True), "aarch64": (220, 100, 99, False)}
 _CLONE_PARENT, _CHILD_CLEARTID, _CHILD_SETTID = 0x00008000, 0x00200000, 0x01000000
 _PR_GET_TID_ADDRESS = 40
+_GONE_WITHIN = 1.0  # seconds
 
 
 class CannotClone(Exception):
@@ -75,9 +77,13 @@ def threads() -> int:
 def put_threads_away() -> None:
     """Let libraries end the threads that they keep ready, as they do before any fork: OpenBLAS above all.
 
-    They start them again, here or in what was forked, once there is work.
+    They start them again, here or in what was forked, once there is work. A thread that was joined is
+    still listed for a moment: it is waited for, but not for long.
     """
     pid = os.fork()
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
+    deadline = time.monotonic() + _GONE_WITHIN
+    while threads() != 1 and time.monotonic() < deadline:
+        time.sleep(0.001)

@@ -69,19 +69,21 @@ class _Server:
         self._line, self._cloner, self._origin, self._idle, self._base = line, cloner, origin, idle, base
         self._kernels: set[int] = set()  # a descriptor (pidfd) of each that lives
         self._used = time.monotonic()
+        self._waiting = select.poll()  # ``select`` takes no descriptor from 1024 on: a large server's line
+        self._waiting.register(line, select.POLLIN)
 
     def run(self) -> None:
         """Answer until there is no use in it; returns in a kernel."""
         _say(self._line, ready=os.getpid())
         least, most = _LOOK
         while self._is_of_use():
-            wanted: list[Any] = [self._line, *self._kernels]
-            heard, _, _ = select.select(wanted, [], [], max(least, min(most, self._idle / 10)))
+            heard = {fd for fd, _ in self._waiting.poll(1000 * max(least, min(most, self._idle / 10)))}
             for kernel in self._kernels.intersection(heard):
                 self._kernels.remove(kernel)
+                self._waiting.unregister(kernel)
                 os.close(kernel)
                 self._used = time.monotonic()
-            if self._line in heard and self._answer():
+            if self._line.fileno() in heard and self._answer():
                 return
         _leave()
 
@@ -119,7 +121,9 @@ class _Server:
         pid = self._cloner.sibling()
         if pid:
             with contextlib.suppress(OSError):  # the kernel does not count for whether this is of use
-                self._kernels.add(os.pidfd_open(pid))
+                kernel = os.pidfd_open(pid)
+                self._kernels.add(kernel)
+                self._waiting.register(kernel, select.POLLIN)
         return pid
 
 
