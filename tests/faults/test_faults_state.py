@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow  # dozens of builds
 
 OWN = (store.OVERLAY, store.ORDER, store.PROGRESS, f"../{store.NOTEBOOK}")
 """Files of one overlay."""
-SHARED = ("pylock.*.toml", "pylock.*.seen.json")
-"""Files that all overlays of one order share."""
+SHARED = ("lock", "checked")
+"""Files that overlays share: what an order comes to, and which files of a package were found right."""
 
 
 def _newer(path: Path) -> None:
@@ -122,5 +122,8 @@ def _file(scene: Scene, overlay: Path, name: str) -> Path:
     """The file that is to be damaged."""
     if name in OWN:
         return overlay / name
-    key = store.order_key(store.Generation(overlay).read(store.ORDER)["order"])
-    return scene.root / "locks" / name.replace("*", key)
+    order = store.Generation(overlay).read(store.ORDER)["order"]
+    if name == "lock":
+        return scene.root / "locks" / f"pylock.{store.order_key(order)}.toml"
+    (extra,) = order["extras"]
+    return scene.root / store.CHECKED / f"{extra.replace('-', '_')}-1.0.json"
