@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import queue
 import subprocess
 import time
 import uuid
@@ -89,10 +90,10 @@ async def running(start: Start, environ: Mapping[str, str]) -> AsyncIterator[Run
     try:
         client.start_channels(stdin=False, hb=False)
         client.kernel_info()
-        await _reply(client)
+        await _reply(client, manager)
         answered = time.perf_counter()
         client.execute(start.cell, allow_stdin=False)
-        reply = await _reply(client)
+        reply = await _reply(client, manager)
         done = time.perf_counter()
         if reply["status"] != "ok":
             raise RuntimeError("\n".join(reply.get("traceback", ())) or str(reply))
@@ -119,7 +120,15 @@ class _Clock:
         provisioner.pre_launch = pre_launch  # type: ignore[method-assign] # this one object's
 
 
-async def _reply(client: Any) -> dict[str, Any]:
-    message = await client.get_shell_msg(timeout=ANSWERS_WITHIN)
-    content: dict[str, Any] = message["content"]
-    return content
+async def _reply(client: Any, manager: AsyncKernelManager) -> dict[str, Any]:
+    deadline = time.monotonic() + ANSWERS_WITHIN
+    while time.monotonic() < deadline:
+        try:
+            message = await client.get_shell_msg(timeout=1)
+        except queue.Empty as error:
+            if not await manager.is_alive():
+                raise RuntimeError("the kernel died") from error
+            continue
+        content: dict[str, Any] = message["content"]
+        return content
+    raise RuntimeError(f"the kernel did not answer within {ANSWERS_WITHIN:g} s")
