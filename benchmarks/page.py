@@ -33,8 +33,8 @@ _HEAD = """\
 
 Anyone can run these: `make bench`. All ways that are compared take turns in one run on one machine, and
 the ratios are what counts: absolute times are those of a small virtual machine. `benchmarks/results`
-holds every single number. The numbers below were taken while tests ran on the same two processors, which
-costs a build beside a starting kernel most: what is done in parallel elsewhere took turns here.
+holds every single number. The load under each table says how busy the machine was otherwise; a busy one
+costs an overlay that is built beside a starting kernel most.
 """
 _SECTIONS: tuple[tuple[str, str, Callable[[Raw], str]], ...] = (
     ("launch", "How long a start takes", launch.told),
