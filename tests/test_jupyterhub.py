@@ -14,6 +14,7 @@ from tests.support.server import RequestFailed
 from tests.support.session import Session
 from tests.support.torch_wheels import build_torch
 from tests.support.users import User, writable_by
+from tests.support.waiting import wait_for
 from tests.support.wheels import build_wheel
 
 KERNEL = "torch-cpu"
@@ -226,8 +227,8 @@ def test_torch_is_upgraded_rolled_back_and_removed_under_running_users(hub: Hub,
             refused = admin.run("base", "remove", new, check=False)
             assert f"kernel of {ben.home}/work/new.ipynb" in refused.stdout
             assert set(bases(hub)) == {old, new}
-            hub.stop(ben)
-            admin.run("base", "remove", new)
+            hub.stop(ben)  # which does not wait for the kernels of that server
+            wait_for(lambda: admin.run("base", "remove", new, check=False).returncode == 0, "nobody uses it")
             assert bases(hub) == {old: True}
             assert running.execute("print(int(torch.ones(42).sum()))").stdout == "42\n", "through all of this"
     with hub.server(ben).session("work/new.ipynb", KERNEL) as again:
