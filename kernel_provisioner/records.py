@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .files import replace_text
+
 _CHUNK = 1 << 20
 _ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})  # the specification forbids weaker ones
 
@@ -85,11 +87,9 @@ class Seen:
     def save(self) -> None:
         """Write down what was added; a disk that says no costs time, nothing else."""
         if self._new and self._path is not None:
-            temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
             with contextlib.suppress(OSError):
                 self._path.parent.mkdir(mode=0o700, exist_ok=True)
-                temporary.write_text(json.dumps(self._marks), encoding="utf-8")
-                temporary.replace(self._path)
+                replace_text(self._path, json.dumps(self._marks), mode=0o600, durable=False)
 
     @staticmethod
     def _mark(hashed: str, info: os.stat_result) -> list[Any]:

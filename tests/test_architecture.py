@@ -18,6 +18,7 @@ FLOORS = (
     "inkernel",
     "errors",
     "pausepoint",
+    "files",
     "aside",
     "room",
     "ownership",

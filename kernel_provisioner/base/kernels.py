@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .registry import make_shared, replace_text
+from ..files import replace_text
+from .registry import make_shared
 
 _ARTWORK = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 # Not `-m kernel_provisioner.launch`: that looks in the working directory first, which is the

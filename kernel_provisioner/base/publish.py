@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .. import locks
 from ..errors import InstallFailed, InvalidRequest
+from ..files import replace_text
 from ..inkernel.disk import usage
 from . import registry
 from .kernels import register_kernel, unregister_kernel
@@ -46,15 +47,15 @@ def publish(
     )
     directory.chmod(0o755)  # whatever the umask: who may see the data directory may use its bases
     skeleton = {"files": picture.skeleton, "links": picture.links}
-    registry.replace_text(directory / registry.SKELETON, json.dumps(skeleton))
+    replace_text(directory / registry.SKELETON, json.dumps(skeleton))
     _replace_receipts(directory / registry.RECEIPTS, picture.receipts)
-    registry.replace_text(directory / registry.CONSTRAINTS, "\n".join(manifest.constraints) + "\n")
+    replace_text(directory / registry.CONSTRAINTS, "\n".join(manifest.constraints) + "\n")
     base = RegisteredBase(manifest, directory)
     base.lock_path.touch()
     with contextlib.suppress(PermissionError):  # another admin's, who has done this
         base.lock_path.chmod(0o644)
     with _registering(directory.parent):
-        registry.replace_text(directory / registry.MANIFEST, json.dumps(manifest.as_dict(), indent=1) + "\n")
+        replace_text(directory / registry.MANIFEST, json.dumps(manifest.as_dict(), indent=1) + "\n")
         if default:
             registry.set_alias(directory.parent, manifest.tag, manifest.id)
         return Created(base, register_kernel(manifest.tag, data_dir), source, existed)

@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .. import locks
 from ..errors import BaseNotFound, CorruptState, LockTimeout
+from ..files import replace_text
 from ..manifest import BaseManifest
 
 DIRECTORY = "torch-bases"
@@ -137,22 +136,6 @@ def remove_alias(root: Path, base: str) -> list[str]:
             entry.unlink(missing_ok=True)  # another process may remove another base
             removed.append(entry.stem)
     return removed
-
-
-def replace_text(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write ``path`` whole or not at all: a temporary file beside it, then one rename."""
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:  # a path's bytes
-            os.fchmod(fd, mode)
-            file.write(text)
-            file.flush()
-            os.fsync(fd)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
 
 
 def is_registered(base: RegisteredBase) -> bool:

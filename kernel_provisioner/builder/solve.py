@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .. import uv
 from ..aside import Aside
 from ..errors import InstallFailed, OverlayError, ResolutionFailed
+from ..files import replace_text
 from ..inkernel.packages import named_in
 from ..manifest import BaseManifest
 from ..overlay import store
@@ -92,9 +91,7 @@ class Solver:
             return None
         self._judge(solution)
         kept.parent.mkdir(mode=0o700, exist_ok=True)
-        temporary = kept.with_name(f".{kept.name}.{os.getpid()}")
-        shutil.copyfile(solution.lock, temporary)
-        temporary.replace(kept)
+        replace_text(kept, solution.lock.read_text(encoding="utf-8"), mode=0o600)
         return solution
 
     def _judge(self, solution: Solution) -> None:

@@ -1,4 +1,4 @@
-"""Taking turns: so many builds at a time, and one resolution for all who ask for the same.
+"""Taking turns: so many builds at a time, and one that fetches for all who ask for the same.
 
 Fifty notebooks that are opened at once would otherwise start fifty uv, which share one cache and
 one index and end later than in turn. A turn is a numbered file that its builder holds locked; one
@@ -56,31 +56,28 @@ def turn(root: Path, kind: str, progress: Progress) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_one(root: Path, known: Path, progress: Progress) -> Iterator[None]:
-    """Wait while somebody else makes the file ``known``.
+    """Wait while somebody else makes the file ``known`` and fetches what it names.
 
-    Who did not have to wait is its maker, and lets others wait. One that fails or dies without
-    having made it sets all of them free: they do not wait for each other then.
+    Who did not have to wait is its maker, and lets others wait until its own build has ended: what
+    it fetched then lies in uv's cache. One that fails or dies sets all of them free: they do not wait for
+    each other then.
     """
     makers = root / DIRECTORY / "makers"
     makers.mkdir(mode=0o700, parents=True, exist_ok=True)
     _clear_of_the_dead(makers)
     path = makers / known.name
-    deadline, waited, lock = time.monotonic() + _LONGEST, False, None
-    while not known.exists() and time.monotonic() < deadline:
-        if lock := locks.attempt(path):
-            break
-        if not waited:
-            waited = True
-            progress.say("wait", "Waiting for another notebook that resolves the same packages")
-        time.sleep(_POLL)
-    if lock and waited:
-        lock.release()
+    made = None if known.exists() else locks.attempt(path)
+    if made is None and locks.is_held(path, exclusively=True):
+        progress.say("wait", "Waiting for another notebook that installs the same packages")
+        deadline = time.monotonic() + _LONGEST
+        while locks.is_held(path, exclusively=True) and time.monotonic() < deadline:
+            time.sleep(_POLL)
     try:
         yield
     finally:
-        if lock and not waited:
+        if made:
             path.unlink(missing_ok=True)
-            lock.release()
+            made.release()
 
 
 def _ahead(queue: Path, number: int) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from traitlets import Unicode
 
-from ..base.registry import replace_text
 from ..errors import OverlayError
+from ..files import replace_text
 from .common import OverlayApp
 from .kernels import Prospect, prospect
 from .progress import progress_on

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import locks, ownership
-from ..base.registry import replace_text
 from ..errors import BuildFailed, CorruptState
+from ..files import replace_text
 
 if TYPE_CHECKING:  # the builder, whom a cell waits for, starts without what these bring along
     from ..manifest import BaseManifest
@@ -100,18 +100,7 @@ class Generation:
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Write one of its JSON files whole, by one rename, for this user's eyes only."""
-        path = self.path / name
-        temporary = path.with_name(f".{name}.{os.getpid()}")
-        try:
-            temporary.touch(mode=0o600)
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump({"schema": SCHEMA, **data}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        replace_text(self.path / name, json.dumps({"schema": SCHEMA, **data}, indent=1), mode=0o600)
 
     def publish_empty(self, base: str) -> None:
         """Call an overlay without extras ready: its skeleton is all there is to it."""

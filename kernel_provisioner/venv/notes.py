@@ -15,8 +15,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..base.registry import RegisteredBase, replace_text
+from ..base.registry import RegisteredBase
 from ..errors import CorruptState
+from ..files import replace_text
 from ..overlay import store
 
 NOTES = "venvs"

@@ -66,8 +66,8 @@ class Reader:
     """
 
     def __init__(self, home: Path, env: Mapping[str, str], places: Mapping[str, str]) -> None:
-        self.work = home / "work"
-        self.work.mkdir(parents=True)
+        self.desk = home / "notebooks"
+        self.desk.mkdir(parents=True)
         path = os.pathsep.join([os.path.dirname(sys.executable), env["PATH"]])  # noqa: PTH120 - not resolved
         # No GPU, whatever this machine has: the pages tell of one that has none.
         self._env = {**env, "PATH": path, "COLUMNS": "300", "NO_COLOR": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -99,7 +99,7 @@ class Reader:
         """Type a command into a shell; what it prints. Raises AssertionError where it ends otherwise."""
         done = subprocess.run(
             ["bash", "-c", command],
-            cwd=self.work,
+            cwd=self.desk,
             env=self._env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -136,12 +136,12 @@ class Reader:
     def _heed(self, *words: str) -> None:
         if words[:1] == ("file",):
             _, name, kernel, torch_env = words
-            write_notebook(self.work / name, "import torch", kernel=kernel, torch_env=json.loads(torch_env))
+            write_notebook(self.desk / name, "import torch", kernel=kernel, torch_env=json.loads(torch_env))
         elif words[:1] == ("notebook",):
             _, name, kernel = words
-            if not (self.work / name).exists():
-                write_notebook(self.work / name, kernel=kernel)
-            server = self._stack.enter_context(jupyter_server(self.work, self._env))
+            if not (self.desk / name).exists():
+                write_notebook(self.desk / name, kernel=kernel)
+            server = self._stack.enter_context(jupyter_server(self.desk, self._env))
             self._session = self._stack.enter_context(server.session(name, kernel))
         elif words == ("restart",):
             assert self._session is not None
