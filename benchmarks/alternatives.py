@@ -15,29 +15,24 @@ ipykernel are what counts.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import dataclasses
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bases import find_base
+import program
 from measure import Start, measure
-from report import environment, median, seconds, table
+from report import announce, median, seconds, table
 from ways import WAYS, Trial, Way, Work, bare, forget, set_environment
 
-from kernel_provisioner.errors import OverlayError
+from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.inkernel.disk import human, usage
-from kernel_provisioner.overlay.skeleton import remove_tree
-from kernel_provisioner.settings import load_settings
 
 BARE = "bare ipykernel in the base"
 
@@ -56,35 +51,23 @@ class Sample:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 0, or 2 where there is nothing to measure on."""
-    options = _options(argv)
-    try:
-        base = find_base(options.base)
-    except OverlayError as error:
-        print(error, file=sys.stderr)
-        return 2
-    beside = Path(load_settings().overlay_root).parent
-    beside.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="torch-overlays-bench-", dir=beside))
-    try:
-        extras = tuple(options.extra or ["transformers", "einops"])
-        ways = [way for way in WAYS if options.only in way.name]
-        system = None
-        if any(way.needs_system for way in ways):
-            system = _system_python(place, base.manifest.interpreter)
-        work = Work(base, extras, place / "uv-cache", system)
-        set_environment(work, place)
-        bench = Bench(work, place, ways)
-        header = {**environment(), "base": base.manifest.id, "extras": ", ".join(extras)}
-        print("\n".join(f"{name:9} {text}" for name, text in header.items()) + "\n", flush=True)
-        samples = asyncio.run(bench.run(options.rounds))
-    finally:
-        remove_tree(place)
+    return program.run(_options(argv), measured, told)
+
+
+def measured(options: Any, base: RegisteredBase, place: Path) -> Mapping[str, Any]:
+    """The raw numbers of a run."""
+    extras = tuple(options.extra or ["transformers", "einops"])
+    ways = [way for way in WAYS if options.only in way.name]
+    system = None
+    if any(way.needs_system for way in ways):
+        system = _system_python(place, base.manifest.interpreter)
+    work = Work(base, extras, place / "uv-cache", system)
+    set_environment(work)
+    bench = Bench(work, place, ways)
+    header = announce({"base": base.manifest.id, "extras": ", ".join(extras)})
+    samples = asyncio.run(bench.run(options.rounds))
     raw = {name: [dataclasses.asdict(one) for one in rows] for name, rows in samples.items()}
-    data = {"environment": header, "samples": raw, "skipped": bench.skipped}
-    print(told(data))
-    if options.json:
-        options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return {"environment": header, "samples": raw, "skipped": bench.skipped}
 
 
 class Bench:
@@ -127,8 +110,7 @@ class Bench:
         trial = way.trial(self._work, folder)
         before = usage(trial.trees)
         began = time.perf_counter()
-        for command in trial.commands:
-            await asyncio.to_thread(_run, command)
+        await asyncio.to_thread(trial.make)
         making = time.perf_counter() - began
         first = await self._start(trial)
         after = usage(trial.trees)
@@ -186,11 +168,8 @@ def _system_python(place: Path, python: str) -> Path | None:
 def _give_torch(work: Work) -> None:
     """Install torch and ipykernel into the copy, as an admin would into the system's Python."""
     if work.system is not None:
-        _run([str(work.system), "-m", "pip", "install", "--quiet", *work.needs[:2]])
-
-
-def _run(command: Sequence[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True)
+        command = [str(work.system), "-m", "pip", "install", "--quiet", *work.needs[:2]]
+        subprocess.run(command, check=True, capture_output=True)
 
 
 def _last(error: RuntimeError | subprocess.CalledProcessError) -> str:
@@ -199,14 +178,12 @@ def _last(error: RuntimeError | subprocess.CalledProcessError) -> str:
 
 
 def _options(argv: Sequence[str] | None) -> Any:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="how often each way is tried (7)")
-    parser.add_argument("--base", default="", help="id or tag of the base; default: the first that there is")
+    program.add_base(parser)
     parser.add_argument("--extra", action="append", help="a package (transformers and einops)")
     parser.add_argument("--only", default="", help="only the ways whose name holds this")
-    parser.add_argument("--json", type=Path, help="write every single sample to this file")
+    program.add_json(parser, "sample")
     return parser.parse_args(argv)
 
 

@@ -16,32 +16,28 @@ tells. 1: one was installed and then failed. 2: there was nothing to run on.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import dataclasses
-import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import program
 from corpus_table import Row, as_json, document, line
 from jupyter_client.manager import AsyncKernelManager
+from kernels import write_notebook
 
-from kernel_provisioner.base import registry
 from kernel_provisioner.base.kernels import kernel_name
 from kernel_provisioner.base.registry import RegisteredBase
-from kernel_provisioner.errors import BaseNotFound, BuildFailed, CorruptState, OverlayError
+from kernel_provisioner.errors import BuildFailed, CorruptState, OverlayError
 from kernel_provisioner.inkernel.disk import Usage, usage
 from kernel_provisioner.inkernel.packages import canonical, named_in, packages
 from kernel_provisioner.overlay import store
 from kernel_provisioner.overlay.skeleton import remove_tree, site_packages
-from kernel_provisioner.settings import load_settings
 from kernel_provisioner.uv import find_uv
 
 HERE = Path(__file__).parent
@@ -74,24 +70,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     corpus = read_corpus(HERE / "corpus.txt")
     chosen = [package for package in corpus if not options.package or package.name in options.package]
     try:
-        base = _base(options.base)
+        base = program.base_of(options.base)
     except OverlayError as error:
         print(error, file=sys.stderr)
         return 2
-    beside = Path(load_settings().overlay_root).parent  # the disk that overlays live on
-    beside.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="torch-overlays-corpus-", dir=beside))
-    os.environ["TORCH_OVERLAY_ROOT"] = str(place / "overlays")
-    try:
+    with program.workplace("corpus") as place:
         trial = Trial(base, place)
         bare = asyncio.run(trial.bare())
         rows = asyncio.run(trial.run(chosen, options.jobs))
-    finally:
-        remove_tree(place)
     if not options.package:
         options.output.mkdir(exist_ok=True)
         data = as_json(base.manifest, bare, rows)
-        (options.output / "corpus.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        program.write_json(options.output / "corpus.json", data)
         (options.output / "corpus.md").write_text(document(data), encoding="utf-8")
         print(f"written: {options.output / 'corpus.md'}")
     return 1 if any(row.result == "fails" for row in rows) else 0
@@ -223,10 +213,7 @@ class Trial:
         return root.generations(root.notebook_dir(self._path(package)))[0]
 
     def _notebook(self, package: Package, extras: Sequence[str]) -> Path:
-        path = self._path(package)
-        metadata = {"torch_env": {"extras": list(extras)}}
-        path.write_text(json.dumps({"cells": [], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
-        return path
+        return write_notebook(self._path(package), {"extras": extras})
 
     def _path(self, package: Package) -> Path:
         return self._place / f"{package.name}.ipynb"
@@ -239,22 +226,8 @@ def _waited_for_consent(generation: store.Generation) -> bool:
     return False
 
 
-def _base(tag: str) -> RegisteredBase:
-    """The base that ``tag`` means; it is made where there is none."""
-    register = registry.read_register()
-    with contextlib.suppress(BaseNotFound):
-        return register.get(tag)
-    print(f"no base for {tag} is registered yet, making one (minutes, once)", flush=True)
-    command = [sys.executable, "-m", "kernel_provisioner.cli.app", "base", "create", tag]
-    if subprocess.run(command, check=False).returncode != 0:
-        raise BaseNotFound("there is no base to try on", fix=f"jupyter overlay base create {tag}")
-    return registry.read_register().get(tag)
-
-
 def _options(argv: Sequence[str] | None) -> Any:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument("package", nargs="*", type=canonical, help="only these; prints, and writes nothing")
     parser.add_argument("--base", default="cpu", help="the tag whose base is taken (cpu)")
     parser.add_argument("--jobs", type=int, default=2, choices=(1, 2), help="packages at a time (2)")

@@ -11,30 +11,23 @@ where they share torch's files, and in private environments that are copies.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-from bases import find_base
+import program
 from jupyter_client.kernelspec import KernelSpec
-from measure import Start, measure, running
-from report import environment, median, seconds, table
+from measure import Start, measure, pss, running
+from report import announce, median, seconds, table
 from ways import Work, bare, overlay, set_environment, uv_venv
 
-from kernel_provisioner.errors import OverlayError
+from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.inkernel.disk import human
-from kernel_provisioner.overlay.skeleton import remove_tree
-from kernel_provisioner.settings import load_settings
 
 _TRIES = 5  # until so many kernels have all found free ports
 BARE, READY, PRIVATE = "bare ipykernel in the base", "ready overlays", "private copies"
@@ -42,30 +35,18 @@ BARE, READY, PRIVATE = "bare ipykernel in the base", "ready overlays", "private 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 0, or 2 where there is nothing to measure on."""
-    options = _options(argv)
-    try:
-        base = find_base(options.base)
-    except OverlayError as error:
-        print(error, file=sys.stderr)
-        return 2
-    beside = Path(load_settings().overlay_root).parent
-    beside.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="torch-overlays-bench-", dir=beside))
-    try:
-        work = Work(base, ("einops",), place / "uv-cache", None)
-        set_environment(work, place)
-        header = {**environment(), "base": base.manifest.id}
-        print("\n".join(f"{name:9} {text}" for name, text in header.items()) + "\n", flush=True)
-        bench = Bench(work, place)
-        walls = asyncio.run(bench.at_once(options.kernels, options.rounds))
-        memory = asyncio.run(bench.memory(options.with_torch, options.private))
-    finally:
-        remove_tree(place)
-    data = {"environment": header, "kernels": options.kernels, "seconds": walls, "pss_bytes": memory}
-    print(told(data))
-    if options.json:
-        options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return program.run(_options(argv), measured, told)
+
+
+def measured(options: Any, base: RegisteredBase, place: Path) -> Mapping[str, Any]:
+    """The raw numbers of a run."""
+    work = Work(base, ("einops",), place / "uv-cache", None)
+    set_environment(work)
+    header = announce({"base": base.manifest.id})
+    bench = Bench(work, place)
+    walls = asyncio.run(bench.at_once(options.kernels, options.rounds))
+    memory = asyncio.run(bench.memory(options.with_torch, options.private))
+    return {"environment": header, "kernels": options.kernels, "seconds": walls, "pss_bytes": memory}
 
 
 class Bench:
@@ -108,7 +89,7 @@ class Bench:
         for name, starts in ((READY, ours), (PRIVATE, copies)):
             print(f"{len(starts)} kernels import torch: {name}", flush=True)
             async with _all(starts) as pids:
-                taken[name] = [psutil.Process(pid).memory_full_info().pss for pid in pids]
+                taken[name] = [pss(pid) for pid in pids]
         return taken
 
     def _bare(self, count: int) -> list[Start]:
@@ -153,8 +134,7 @@ async def _all(starts: Sequence[Start]) -> AsyncIterator[list[int]]:
 def _private(work: Work, place: Path, number: int) -> KernelSpec:
     """An environment with files of its own, as one has whose cache is on another disk."""
     trial = uv_venv("--link-mode", "copy")(work, place / f"private-{number}")
-    for command in trial.commands:
-        subprocess.run(command, check=True, capture_output=True)
+    trial.make()
     return trial.spec
 
 
@@ -180,15 +160,13 @@ def _told_memory(memory: Mapping[str, Sequence[int]]) -> str:
 
 
 def _options(argv: Sequence[str] | None) -> Any:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument("--kernels", type=int, default=50, help="how many start at once (50)")
     parser.add_argument("--rounds", type=int, default=5, help="how often (5)")
     parser.add_argument("--with-torch", type=int, default=20, help="how many import torch (20)")
     parser.add_argument("--private", type=int, default=4, help="how many private copies are made (4)")
-    parser.add_argument("--base", default="", help="id or tag of the base; default: the first that there is")
-    parser.add_argument("--json", type=Path, help="write every single number to this file")
+    program.add_base(parser)
+    program.add_json(parser, "number")
     return parser.parse_args(argv)
 
 

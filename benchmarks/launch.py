@@ -16,28 +16,22 @@ gone afterwards. The ratios are what counts.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import dataclasses
-import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bases import find_base
-from jupyter_client.kernelspec import KernelSpec
+import program
+from kernels import ipykernel, ours, write_notebook
 from measure import Start, Times, measure
-from report import environment, median, milliseconds, p95, table
+from report import announce, median, milliseconds, p95, table
 
-from kernel_provisioner.base.kernels import kernel_spec
 from kernel_provisioner.base.registry import RegisteredBase
-from kernel_provisioner.errors import OverlayError
 from kernel_provisioner.inkernel.packages import packages
 from kernel_provisioner.overlay.skeleton import remove_tree
-from kernel_provisioner.settings import load_settings
 
 BARE, READY = "bare ipykernel in the base", "ready overlay"
 SECOND, FIRST = "new overlay, packages known", "new overlay, nothing known"
@@ -50,29 +44,16 @@ Rounds = list[dict[str, Times]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 0, or 2 where there is nothing to measure on."""
-    options = _options(argv)
-    try:
-        base = find_base(options.base)
-    except OverlayError as error:
-        print(error, file=sys.stderr)
-        return 2
-    beside = Path(load_settings().overlay_root).parent  # the disk that overlays live on
-    beside.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="torch-overlays-bench-", dir=beside))
-    os.environ["TORCH_OVERLAY_ROOT"] = str(place / "overlays")
-    try:
-        bench = Bench(base, place, options.extra or ["transformers", "einops"], options.cell)
-        header = {**environment(), **bench.describe()}
-        print("\n".join(f"{name:9} {text}" for name, text in header.items()) + "\n", flush=True)
-        rounds = asyncio.run(bench.run(options.rounds))
-    finally:
-        remove_tree(place)
+    return program.run(_options(argv), measured, told)
+
+
+def measured(options: Any, base: RegisteredBase, place: Path) -> Mapping[str, Any]:
+    """The raw numbers of a run."""
+    bench = Bench(base, place, options.extra or ["transformers", "einops"], options.cell)
+    header = announce(bench.describe())
+    rounds = asyncio.run(bench.run(options.rounds))
     raw = [{name: dataclasses.asdict(times) for name, times in entry.items()} for entry in rounds]
-    data = {"environment": header, "seconds": raw}
-    print(told(data))
-    if options.json:
-        options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return {"environment": header, "seconds": raw}
 
 
 class Bench:
@@ -81,14 +62,8 @@ class Bench:
     def __init__(self, base: RegisteredBase, place: Path, extras: Sequence[str], cell: str) -> None:
         self._base, self._place, self._extras = base, place, tuple(extras)
         self._cell = cell or f"import {extras[-1].replace('-', '_')}"
-        tag = base.manifest.tag
-        python = str(Path(base.manifest.prefix) / "bin/python")
-        self._bare = KernelSpec(
-            argv=[python, "-m", "ipykernel_launcher", "-f", "{connection_file}"], display_name="bare"
-        )
-        self._ours = KernelSpec(
-            argv=kernel_spec(tag)["argv"], display_name=f"torch-{tag}", metadata=kernel_spec(tag)["metadata"]
-        )
+        self._bare = ipykernel(str(Path(base.manifest.prefix) / "bin/python"))
+        self._ours = ours(base.manifest.tag)
         self._made = 0
 
     def describe(self) -> dict[str, str]:
@@ -135,10 +110,7 @@ class Bench:
     def _notebook(self) -> Path:
         """A notebook at a path where none ever was."""
         self._made += 1
-        path = self._place / f"notebook-{self._made}.ipynb"
-        metadata = {"torch_env": {"extras": list(self._extras)}}
-        path.write_text(json.dumps({"cells": [], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
-        return path
+        return write_notebook(self._place / f"notebook-{self._made}.ipynb", {"extras": self._extras})
 
     def _added(self) -> str:
         (generation,) = (self._place / "overlays").glob("notebook-1-*/*/overlay.json")
@@ -179,18 +151,16 @@ def _values(rounds: Rounds, name: str, what: str) -> list[float]:
 
 
 def _options(argv: Sequence[str] | None) -> Any:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=20, help="how often each way is started (20)")
-    parser.add_argument("--base", default="", help="id or tag of the base; default: the first that there is")
+    program.add_base(parser)
     parser.add_argument(
         "--extra", action="append", help="an extra (transformers and einops); may be repeated"
     )
     parser.add_argument(
         "--cell", default="", help="a brand-new overlay's first cell (imports the last extra)"
     )
-    parser.add_argument("--json", type=Path, help="write every single time to this file")
+    program.add_json(parser, "time")
     return parser.parse_args(argv)
 
 

@@ -19,7 +19,7 @@ import crowd
 import launch
 import store
 import warm
-from report import median
+from report import labelled, median
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -54,11 +54,10 @@ def page(results: Mapping[str, Raw]) -> str:
         raw = results[name]
         module = sys.modules[told.__module__]
         about = str(module.__doc__).split("\n\n")[-1].strip()
-        machine = "\n".join(f"{key:9} {text}" for key, text in raw["environment"].items())
         parts.append(f"## {title}\n\n{about}\n")
         if name in _DRAWN:
             parts.append(f"![{title}](benchmarks/{name}.svg)\n")
-        parts.append(f"```text\n{told(raw)}\n\n{machine}\n```\n")
+        parts.append(f"```text\n{told(raw)}\n\n{labelled(raw['environment'])}\n```\n")
     return "\n".join(parts)
 
 

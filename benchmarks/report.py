@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +21,18 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "packages": ", ".join(f"{name} {metadata.version(name)}" for name in packages),
     }
+
+
+def announce(about: Mapping[str, str]) -> dict[str, str]:
+    """Print what is measured on: the environment, and ``about``. Returned, to be kept beside the numbers."""
+    header = {**environment(), **about}
+    print(f"{labelled(header)}\n", flush=True)
+    return header
+
+
+def labelled(header: Mapping[str, str]) -> str:
+    """Texts below each other, behind their names."""
+    return "\n".join(f"{name:9} {text}" for name, text in header.items())
 
 
 def median(values: Sequence[float]) -> float:

@@ -26,13 +26,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpec
+import program
+from kernels import ipykernel, ours, write_notebook
 from measure import Start, measure
 from report import environment
 from strace import Op, traced
 
 from kernel_provisioner.base import registry
-from kernel_provisioner.base.kernels import kernel_spec
 from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.errors import OverlayError
 from kernel_provisioner.overlay.skeleton import remove_tree
@@ -203,10 +203,8 @@ class Bench:
         return ops[first + 1 :]
 
     def _notebook(self, name: str, extras: Sequence[str]) -> Path:
-        path = self._place / f"{name}.ipynb"
-        metadata = {"torch_env": {"accelerator": self._base.manifest.tag, "extras": list(extras)}}
-        path.write_text(json.dumps({"cells": [], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
-        return path
+        torch_env = {"accelerator": self._base.manifest.tag, "extras": extras}
+        return write_notebook(self._place / f"{name}.ipynb", torch_env)
 
 
 _HEAD = ["overlay", "names", "of them links into uv's cache", "inodes of its own", "bytes of its own",
@@ -215,16 +213,11 @@ _HEAD = ["overlay", "names", "of them links into uv's cache", "inodes of its own
 
 async def _start(order: Mapping[str, str]) -> int:
     """What is traced: a start that does not count, as servers have made before, then one that does."""
-    spec = kernel_spec(order["tag"])
-    ours = KernelSpec(argv=spec["argv"], display_name="ours", metadata=spec["metadata"])
-    bare = KernelSpec(
-        argv=[order["bare"], "-m", "ipykernel_launcher", "-f", "{connection_file}"], display_name="bare"
-    )
+    spec = ipykernel(order["bare"]) if order["bare"] else ours(order["tag"])
     for counts, notebook, cell in ((False, order["warm"], "pass"), (True, order["notebook"], order["cell"])):
         if counts:
             os.access(MARK, os.F_OK)  # one call of exactly this name
-        start = Start(bare if order["bare"] else ours, cell, Path(notebook))
-        await measure(start, os.environ)
+        await measure(Start(spec, cell, Path(notebook)), os.environ)
     return 0
 
 
@@ -272,9 +265,7 @@ def _uv_cache(env: Mapping[str, str]) -> str:
 
 
 def _options(argv: Sequence[str] | None) -> Any:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument("--base", default="cpu", help="id or tag of the base (cpu)")
     parser.add_argument("--extra", action="append", help="an extra (transformers, einops); may be repeated")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/scale.md")

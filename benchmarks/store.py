@@ -12,30 +12,26 @@ which nobody needs any more; a launch, ``jupyter overlay list`` and ``jupyter ov
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import dataclasses
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bases import find_base
+import program
+from kernels import write_notebook
 from measure import Start, Times, measure
-from report import environment, median, milliseconds, seconds, table
+from report import announce, median, milliseconds, seconds, table
 from ways import Work, bare, overlay, set_environment, uv_venv
 
-from kernel_provisioner.errors import OverlayError
+from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.inkernel.disk import Usage, human, usage
 from kernel_provisioner.overlay import store
-from kernel_provisioner.overlay.skeleton import remove_tree
-from kernel_provisioner.settings import load_settings
 
 COMMAND = (sys.executable, "-m", "kernel_provisioner.cli.app")
 NEEDLESS = 100  # of the overlays that fill the store
@@ -44,38 +40,26 @@ RECORDS = (store.ORDER, store.OVERLAY, store.ENTERED, store.USE_LOCK, store.BUIL
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 0, or 2 where there is nothing to measure on."""
-    options = _options(argv)
-    try:
-        base = find_base(options.base)
-    except OverlayError as error:
-        print(error, file=sys.stderr)
-        return 2
-    beside = Path(load_settings().overlay_root).parent
-    beside.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="torch-overlays-bench-", dir=beside))
-    try:
-        work = Work(base, tuple(options.extra or ["einops"]), place / "uv-cache", None)
-        set_environment(work, place)
-        header = {**environment(), "base": base.manifest.id, "extras": ", ".join(work.extras)}
-        print("\n".join(f"{name:9} {text}" for name, text in header.items()) + "\n", flush=True)
-        bench = Bench(work, place)
-        grown = bench.grow(options.notebooks)
-        private = bench.private()
-        few = asyncio.run(bench.look(options.rounds))
-        bench.fill(options.overlays)
-        many = asyncio.run(bench.look(options.rounds))
-    finally:
-        remove_tree(place)
-    data = {
+    return program.run(_options(argv), measured, told)
+
+
+def measured(options: Any, base: RegisteredBase, place: Path) -> Mapping[str, Any]:
+    """The raw numbers of a run."""
+    work = Work(base, tuple(options.extra or ["einops"]), place / "uv-cache", None)
+    set_environment(work)
+    header = announce({"base": base.manifest.id, "extras": ", ".join(work.extras)})
+    bench = Bench(work, place)
+    grown = bench.grow(options.notebooks)
+    private = bench.private()
+    few = asyncio.run(bench.look(options.rounds))
+    bench.fill(options.overlays)
+    many = asyncio.run(bench.look(options.rounds))
+    return {
         "environment": header,
         "grown": {str(number): dataclasses.asdict(used) for number, used in grown.items()},
         "private": dataclasses.asdict(private),
         "looks": [dataclasses.asdict(few), dataclasses.asdict(many)],
     }
-    print(told(data))
-    if options.json:
-        options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    return 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +88,7 @@ class Bench:
             folder = self._place / f"to-{stage}"
             for number in range(made, stage):
                 extras = list(self._work.extras) if number % 2 else []
-                _write(folder / f"nb{number}.ipynb", extras)
+                write_notebook(folder / f"nb{number}.ipynb", {"extras": extras})
             made = stage
             print(f"making overlays, {stage} in all", flush=True)
             command = [*COMMAND, "prebuild", str(folder), "--kernel", f"torch-{self._work.base.manifest.tag}"]
@@ -115,8 +99,7 @@ class Bench:
     def private(self) -> Usage:
         """What one environment of one's own takes: all files of it, as if none were a hard link."""
         trial = uv_venv("--link-mode", "hardlink")(self._work, self._place / "private")
-        for command in trial.commands:
-            subprocess.run(command, check=True, capture_output=True)
+        trial.make()
         return usage(trial.trees)
 
     async def look(self, rounds: int) -> Looks:
@@ -159,12 +142,6 @@ def _timed(*words: str) -> float:
     return time.perf_counter() - began
 
 
-def _write(path: Path, extras: Sequence[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"torch_env": {"extras": [*extras]}}
-    path.write_text(json.dumps({"cells": [], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
-
-
 def told(data: Mapping[str, Any]) -> str:
     """The tables of a run, from its raw numbers."""
     grown = {int(number): Usage(**used) for number, used in data["grown"].items()}
@@ -200,15 +177,13 @@ def _looks(few: Looks, many: Looks) -> str:
 
 
 def _options(argv: Sequence[str] | None) -> Any:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument("--notebooks", type=int, default=1000, help="how many get an overlay (1000)")
     parser.add_argument("--overlays", type=int, default=10_000, help="how many fill the store (10000)")
     parser.add_argument("--rounds", type=int, default=15, help="how often a kernel is started (15)")
-    parser.add_argument("--base", default="", help="id or tag of the base; default: the first that there is")
+    program.add_base(parser)
     parser.add_argument("--extra", action="append", help="a package of every other notebook (einops)")
-    parser.add_argument("--json", type=Path, help="write every single number to this file")
+    program.add_json(parser, "number")
     return parser.parse_args(argv)
 
 

@@ -12,28 +12,22 @@ The ratios are what counts.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import dataclasses
-import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpec
-from measure import Start, Times, measure, running
-from report import environment, median, milliseconds, p95, table
+import program
+from kernels import ours, write_notebook
+from measure import Start, Times, measure, pss, running
+from report import announce, median, milliseconds, p95, table
 
-from kernel_provisioner.base import registry
-from kernel_provisioner.base.kernels import kernel_spec
-from kernel_provisioner.errors import OverlayError
+from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.inkernel.disk import human
-from kernel_provisioner.overlay.skeleton import remove_tree
-from kernel_provisioner.settings import load_settings
 from kernel_provisioner.warm import ForkedKernel
 
 NORMAL, WARM = "normal start", "warm start"
@@ -46,42 +40,25 @@ _WARM_WITHIN = 60  # starts, until a fork server is there
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 0, or 2 where there is nothing to measure on."""
-    options = _options(argv)
-    try:
-        register = registry.read_register()
-        base = register.get(options.base or next(iter(register.aliases), "cpu"))
-    except OverlayError as error:
-        print(error, file=sys.stderr)
-        return 2
-    beside = Path(load_settings().overlay_root).parent  # the disk that overlays live on
-    beside.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="torch-overlays-bench-", dir=beside))
-    os.environ["TORCH_OVERLAY_ROOT"] = str(place / "overlays")
-    header = {**environment(), "base": base.manifest.id, "cell": CELL}
-    print("\n".join(f"{name:9} {text}" for name, text in header.items()) + "\n", flush=True)
-    try:
-        bench = Bench(base.manifest.tag, place)
-        rounds = asyncio.run(bench.run(options.rounds))
-        memory = asyncio.run(bench.memory(options.kernels))
-    finally:
-        remove_tree(place)
+    return program.run(_options(argv), measured, told)
+
+
+def measured(options: Any, base: RegisteredBase, place: Path) -> Mapping[str, Any]:
+    """The raw numbers of a run."""
+    header = announce({"base": base.manifest.id, "cell": CELL})
+    bench = Bench(base.manifest.tag, place)
+    rounds = asyncio.run(bench.run(options.rounds))
+    memory = asyncio.run(bench.memory(options.kernels))
     seconds = {name: [dataclasses.asdict(one) for one in times] for name, times in rounds.items()}
-    data = {"environment": header, "seconds": seconds, "kernels": options.kernels, "pss_bytes": memory}
-    print(told(data))
-    if options.json:
-        options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return {"environment": header, "seconds": seconds, "kernels": options.kernels, "pss_bytes": memory}
 
 
 class Bench:
     """The two ways to start, in one notebook's overlay."""
 
     def __init__(self, tag: str, place: Path) -> None:
-        self._notebook = place / "notebook.ipynb"
-        content = {"cells": [], "metadata": {"torch_env": {}}, "nbformat": 4, "nbformat_minor": 5}
-        self._notebook.write_text(json.dumps(content), encoding="utf-8")
-        spec = kernel_spec(tag)
-        self._spec = KernelSpec(argv=spec["argv"], display_name=f"torch-{tag}", metadata=spec["metadata"])
+        self._notebook = write_notebook(place / "notebook.ipynb", {})
+        self._spec = ours(tag)
 
     def start(self, name: str) -> Start:
         """What is started, in either way."""
@@ -118,7 +95,7 @@ class Bench:
                     kernel = await stack.enter_async_context(running(self.start(name), os.environ))
                     pids.append(kernel.process.pid)
                 servers = _fork_servers() if name == WARM else []
-                taken[name] = sum(map(_pss, [*pids, *servers]))
+                taken[name] = sum(map(pss, [*pids, *servers]))
         return taken
 
 
@@ -151,11 +128,6 @@ def _shares(memory: dict[str, int], count: int) -> str:
     return f"{table(rows)}\n\n{WARM}, memory with its fork server: {ratio:.3f} x normal"
 
 
-def _pss(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-
-
 def _fork_servers() -> list[int]:
     """The children of this process that kernels are forks of."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
@@ -163,13 +135,11 @@ def _fork_servers() -> list[int]:
 
 
 def _options(argv: Sequence[str] | None) -> Any:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=20, help="how often each way is started (20)")
     parser.add_argument("--kernels", type=int, default=5, help="how many share the memory (5)")
-    parser.add_argument("--base", default="", help="id or tag of the base; default: the first that there is")
-    parser.add_argument("--json", type=Path, help="write every single number to this file")
+    program.add_base(parser)
+    program.add_json(parser, "number")
     return parser.parse_args(argv)
 
 

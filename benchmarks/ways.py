@@ -7,18 +7,18 @@ caches that an uncounted round has filled.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from kernels import ipykernel, ours, write_notebook
 
 from kernel_provisioner.accelerators import index_url
-from kernel_provisioner.base.kernels import kernel_spec
 from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.settings import load_settings
 from kernel_provisioner.uv import uv_path
@@ -69,6 +69,11 @@ class Trial:
         """The directories that the environment takes now."""
         return list(self.place.glob(self.pattern)) if self.pattern else []
 
+    def make(self) -> None:
+        """Run the commands; raises CalledProcessError, which holds what was said."""
+        for command in self.commands:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+
 
 @dataclasses.dataclass(frozen=True)
 class Way:
@@ -86,10 +91,8 @@ class Way:
 
 def overlay(work: Work, folder: Path) -> Trial:
     """This package: the notebook declares its packages, and its kernel is one of ours."""
-    tag = work.base.manifest.tag
-    told = kernel_spec(tag)
-    spec = KernelSpec(argv=told["argv"], display_name=f"torch-{tag}", metadata=told["metadata"])
-    notebook = _notebook(folder, metadata={"torch_env": {"extras": list(work.extras)}})
+    notebook = _notebook(folder, {"extras": work.extras})
+    spec = ours(work.base.manifest.tag)
     return Trial((), spec, notebook, folder.parent / "overlays", f"{folder.name}-*")
 
 
@@ -105,7 +108,7 @@ def uv_venv(*options: str) -> Callable[[Work, Path], Trial]:
         venv, python = folder / ".venv", str(folder / ".venv/bin/python")
         make = [uv_path(), "venv", "--quiet", "--python", work.python, str(venv)]
         fill = [uv_path(), "pip", "install", "--quiet", "--python", python, *options, *work.needs]
-        return Trial((make, fill), _ipykernel(python), _notebook(folder), folder, ".venv")
+        return Trial((make, fill), ipykernel(python), _notebook(folder), folder, ".venv")
 
     return trial
 
@@ -114,7 +117,7 @@ def _pip(work: Work, folder: Path) -> Trial:
     venv, python = folder / ".venv", str(folder / ".venv/bin/python")
     make = [work.python, "-m", "venv", str(venv)]
     fill = [python, "-m", "pip", "install", "--quiet", *work.needs]
-    return Trial((make, fill), _ipykernel(python), _notebook(folder), folder, ".venv")
+    return Trial((make, fill), ipykernel(python), _notebook(folder), folder, ".venv")
 
 
 def _system_site(work: Work, folder: Path) -> Trial:
@@ -123,7 +126,7 @@ def _system_site(work: Work, folder: Path) -> Trial:
     make = [str(work.system), "-m", "venv", "--system-site-packages", str(venv)]
     # pip, for uv does not see what lies outside the environment (astral-sh/uv 15162).
     fill = [python, "-m", "pip", "install", "--quiet", *work.extras]
-    return Trial((make, fill), _ipykernel(python), _notebook(folder), folder, ".venv")
+    return Trial((make, fill), ipykernel(python), _notebook(folder), folder, ".venv")
 
 
 def _pyproject_local(work: Work, folder: Path) -> Trial:
@@ -173,10 +176,10 @@ WAYS = (
 def bare(work: Work, folder: Path) -> Trial:
     """The measure of all: ipykernel in the base, with none of the packages."""
     python = str(Path(work.base.manifest.prefix) / "bin/python")
-    return Trial((), _ipykernel(python), _notebook(folder), folder, "")
+    return Trial((), ipykernel(python), _notebook(folder), folder, "")
 
 
-def set_environment(work: Work, place: Path) -> None:
+def set_environment(work: Work) -> None:
     """One environment for all: a cache of uv's for this run, and torch from where the base's came.
 
     It is this process's own, for the server that it plays looks for uv, and reads settings, there.
@@ -186,18 +189,12 @@ def set_environment(work: Work, place: Path) -> None:
     env["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), str(Path(uv_path()).parent), env["PATH"]]
     )
-    env |= {"UV_CACHE_DIR": str(work.cache), "TORCH_OVERLAY_ROOT": str(place / "overlays")}
+    env["UV_CACHE_DIR"] = str(work.cache)
     if links := env.get("PIP_FIND_LINKS"):
         env["UV_FIND_LINKS"] = ",".join([*links.split(), *filter(None, [env.get("UV_FIND_LINKS")])])
     else:
         index = index_url(load_settings().index_template, work.base.manifest.tag)
         env |= {"UV_INDEX": index, "UV_INDEX_STRATEGY": "unsafe-best-match", "PIP_EXTRA_INDEX_URL": index}
-
-
-def _ipykernel(python: str) -> KernelSpec:
-    return KernelSpec(
-        argv=[python, "-m", "ipykernel_launcher", "-f", "{connection_file}"], display_name="Python 3"
-    )
 
 
 def _installed(name: str) -> KernelSpec:
@@ -216,15 +213,8 @@ def _script(work: Work) -> str:
     return "\n".join([*lines, *(f'#   "{need}",' for need in work.needs), "# ]", "# ///"])
 
 
-def _notebook(folder: Path, *, metadata: dict[str, Any] | None = None, script: str = "") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{folder.name}.ipynb"
-    cell = {"cell_type": "code", "id": "script", "metadata": {}, "source": script, "outputs": []}
-    cells = [{**cell, "execution_count": None}] if script else []
-    path.write_text(
-        json.dumps({"cells": cells, "metadata": metadata or {}, "nbformat": 4, "nbformat_minor": 5})
-    )
-    return path
+def _notebook(folder: Path, torch_env: Mapping[str, Any] | None = None, *, script: str = "") -> Path:
+    return write_notebook(folder / f"{folder.name}.ipynb", torch_env, script=script)
 
 
 def forget(work: Work, trial: Trial, folder: Path) -> None:
