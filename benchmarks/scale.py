@@ -259,7 +259,7 @@ def _table(rows: Rows) -> str:
 
 
 def _uv_cache(env: Mapping[str, str]) -> str:
-    from kernel_provisioner.uv import uv_path
+    from kernel_provisioner.uv_facts import uv_path
 
     return subprocess.check_output([uv_path(), "cache", "dir"], env=dict(env), text=True).strip()
 

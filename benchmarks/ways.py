@@ -21,7 +21,7 @@ from kernels import ipykernel, ours, write_notebook
 from kernel_provisioner.accelerators import index_url
 from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.settings import load_settings
-from kernel_provisioner.uv import uv_path
+from kernel_provisioner.uv_facts import uv_path
 
 Command = Sequence[str]
 

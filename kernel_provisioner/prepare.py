@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import locks, process, room, uv
+from . import locks, process, room
 from .base import registry
 from .base.registry import RegisteredBase
 from .choose import Choice, choose
@@ -29,6 +29,7 @@ from .overlay.skeleton import write_interpreter, write_receipts
 from .pausepoint import pause
 from .request import Request, parse_request
 from .settings import Settings
+from .uv_facts import uv_path
 from .warm import Ground
 
 _MAIN = Path(__file__).parent / "inkernel" / "main.py"
@@ -271,7 +272,7 @@ def _claim(
                 },
             )
             if request.empty:
-                write_receipts(generation.path, base.manifest, base.skeleton_path, uv=uv.uv_path())
+                write_receipts(generation.path, base.manifest, base.skeleton_path, uv=uv_path())
                 generation.publish_empty(base.manifest.id)
             else:
                 start_builder(generation)

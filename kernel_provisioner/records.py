@@ -14,11 +14,15 @@ import dataclasses
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .files import replace_text
+
+Row = tuple[str, str, str]
+"""A row of RECORD: path relative to the site directory, ``algorithm=digest``, size in bytes."""
 
 _CHUNK = 1 << 20
 _ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})  # the specification forbids weaker ones
@@ -44,8 +48,8 @@ def dist_infos(site_dir: Path) -> list[Path]:
         return []
 
 
-def rows(dist_info: Path) -> Iterator[tuple[str, str, str]]:
-    """The rows of RECORD: path relative to the site directory, ``algorithm=digest``, size in bytes."""
+def rows(dist_info: Path) -> Iterator[Row]:
+    """The rows of RECORD."""
     with (dist_info / "RECORD").open(encoding="utf-8", newline="") as file:
         for row in csv.reader(file):
             if row:
@@ -74,14 +78,16 @@ class Seen:
             with contextlib.suppress(OSError, ValueError, TypeError):
                 self._marks = dict(json.loads(path.read_bytes()))
 
-    def knows(self, row: str, hashed: str, info: os.stat_result) -> bool:
-        """Whether a file of a RECORD's row is one that was right."""
-        return self._marks.get(row) == self._mark(hashed, info)
+    def knows(self, row: Row, info: os.stat_result) -> bool:
+        """Whether the file of a RECORD's row is one that was right."""
+        path, hashed, size = row
+        mark = [info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size, hashed, size]
+        return self._marks.get(path) == mark
 
-    def add(self, row: str, hashed: str, info: os.stat_result) -> None:
+    def add(self, row: Row, info: os.stat_result) -> None:
         """Remember a file that is right, if others may come that are the same file."""
         if info.st_nlink > 1:
-            self._marks[row] = self._mark(hashed, info)
+            self._marks[row[0]] = [info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size, *row[1:]]
             self._new = True
 
     def save(self) -> None:
@@ -91,10 +97,6 @@ class Seen:
                 self._path.parent.mkdir(mode=0o700, exist_ok=True)
                 replace_text(self._path, json.dumps(self._marks), mode=0o600, durable=False)
 
-    @staticmethod
-    def _mark(hashed: str, info: os.stat_result) -> list[Any]:
-        return [info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size, hashed]
-
 
 def check(dist_info: Path, memory: Path | None = None) -> list[Fault]:
     """All faults of one distribution; compiled bytecode and rows without a hash are not looked at.
@@ -102,38 +104,45 @@ def check(dist_info: Path, memory: Path | None = None) -> list[Fault]:
     ``memory`` is a directory in which files that were found right are remembered, see ``Seen``.
     """
     name = dist_info.name.removesuffix(".dist-info")
-    site = os.fspath(dist_info.parent)
     known = Seen(memory / f"{name}.json" if memory else None)
     faults = []
+    site = os.open(dist_info.parent, os.O_RDONLY | os.O_CLOEXEC)  # of thousands of paths, the short part
     try:
-        for path, hashed, size in rows(dist_info):
+        for row in rows(dist_info):
+            path, hashed, _ = row
             if path.endswith(".pyc") or (not hashed and path.startswith(dist_info.name)):
                 continue
-            kind = _fault(f"{site}/{path}", path, hashed, size, known)
-            if kind:
+            try:
+                info = os.stat(f"./{path}", dir_fd=site)  # never from the root
+            except FileNotFoundError:
+                faults.append(Fault(name, path, "missing"))
+                continue
+            if known.knows(row, info):
+                continue
+            if kind := _fault(Path(f"{dist_info.parent}/{path}"), row, info):
                 faults.append(Fault(name, path, kind))
+            elif hashed:
+                known.add(row, info)
     except (OSError, ValueError, csv.Error) as error:  # not text, or a name with a NUL in it
         faults.append(Fault(name, f"{dist_info.name}/RECORD", f"unreadable: {error}"))
+    finally:
+        os.close(site)
     known.save()
     return faults
 
 
-def _fault(file: str, row: str, hashed: str, size: str, seen: Seen) -> str:
-    try:
-        info = os.stat(file)  # noqa: PTH116 - thousands of them
-    except FileNotFoundError:
-        return "missing"
+def _fault(file: Path, row: Row, info: os.stat_result) -> str:
+    _, hashed, size = row
     if size.isdigit() and info.st_size != int(size):
         return "altered"
     algorithm, _, wanted = hashed.partition("=")
-    if not wanted or seen.knows(row, hashed, info):
+    if not wanted:
         return ""
+    if not stat.S_ISREG(info.st_mode):  # a device may never end
+        return "no file"
     if algorithm not in _ALGORITHMS:
         return f"hashed with {algorithm}, which proves nothing"
-    if _digest(Path(file), algorithm) != wanted:
-        return "altered"
-    seen.add(row, hashed, info)
-    return ""
+    return "" if _digest(file, algorithm) == wanted else "altered"
 
 
 def _digest(path: Path, algorithm: str) -> str:

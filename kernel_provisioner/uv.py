@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,10 +21,9 @@ from . import ownership, process, room
 from .aside import Aside
 from .errors import CommandFailed, InstallFailed, ResolutionFailed, UvUnusable
 from .policy import OPEN, Policy
+from .uv_facts import facts_of, uv_path
 
-MINIMUM = (0, 12, 18)  # the first with `uv pip install --dry-run --output-format json`
 _HTTP_TIMEOUT = 30  # seconds; uv's own default for UV_HTTP_TIMEOUT
-_FIX = "pip install -U uv  (in the environment that runs Jupyter)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,11 +185,17 @@ class Uv:
 
 
 def find_uv(
-    environ: Mapping[str, str] = os.environ, *, policy: Policy = OPEN, ends: float | None = None
+    environ: Mapping[str, str] = os.environ,
+    *,
+    policy: Policy = OPEN,
+    ends: float | None = None,
+    memory: Path | None = None,
 ) -> Uv:
     """The uv that came with this package; raises UvUnusable.
 
-    That is where it is missing or too old, or where its cache is open to others.
+    That is where it is missing or too old, or where its cache is open to others: uv installs what it once
+    unpacked there without looking at it again, and by hard links, so who can write there writes into
+    environments. ``memory`` is where the answers are remembered, see ``facts_of``.
     """
     env = index_variables(process.inherited_environment(environ), policy)
     env.setdefault("UV_HTTP_RETRIES", "2")
@@ -200,9 +203,16 @@ def find_uv(
     for name in ("NO_PROXY", "no_proxy"):  # our own index answers on the loopback address
         env[name] = ",".join([*filter(None, [env.get(name) or env.get(name.swapcase())]), "127.0.0.1"])
     path = uv_path()
-    version = checked_version(path)
-    cache = _own_cache(path, tuple(sorted(env.items())))
-    return Uv(path, version, env, policy, ends, cache=cache)
+    facts = facts_of(path, env, memory)
+    if facts.cache:
+        ownership.refuse_strangers(
+            facts.cache,
+            what="uv's cache cannot be used",
+            fix="set UV_CACHE_DIR to a directory that you and root alone can change",
+            error=UvUnusable,
+        )
+        env["UV_CACHE_DIR"] = os.fspath(facts.cache)  # the one that was looked at, and no other
+    return Uv(path, facts.version, env, policy, ends, cache=facts.cache)
 
 
 # What says to uv where packages are.
@@ -221,53 +231,6 @@ def index_variables(environ: Mapping[str, str], policy: Policy) -> dict[str, str
     if others:
         env["UV_INDEX"] = " ".join(others)
     return {**env, "UV_NO_CONFIG": "1", "UV_DEFAULT_INDEX": first}
-
-
-@functools.cache
-def _own_cache(path: str, env: tuple[tuple[str, str], ...]) -> Path | None:
-    """Where uv's cache is, None where it does without; raises UvUnusable where others could change it.
-
-    uv installs what it once unpacked there without looking at it again, and by hard links: who can
-    write there writes into environments.
-    """
-    said = process.run((path, "cache", "dir", "--color", "never"), env=dict(env), timeout=20)
-    cache = Path("/", said.stdout.strip())  # uv works in the root directory
-    if said.returncode != 0 or cache.parent == Path(tempfile.gettempdir()):
-        return None
-    ownership.refuse_strangers(
-        cache,
-        what="uv's cache cannot be used",
-        fix="set UV_CACHE_DIR to a directory that you and root alone can change",
-        error=UvUnusable,
-    )
-    return cache
-
-
-@functools.cache
-def uv_path() -> str:
-    """Where uv's executable is; raises UvUnusable where there is none."""
-    try:
-        from uv import find_uv_bin
-
-        return os.fspath(find_uv_bin())
-    except (ImportError, FileNotFoundError) as error:
-        raise UvUnusable("uv is not installed", why=str(error), fix=_FIX) from error
-
-
-@functools.cache
-def checked_version(path: str) -> tuple[int, ...]:
-    """The version of the uv at ``path``; raises UvUnusable where it is too old or does not answer."""
-    try:
-        said = process.run((path, "--version"), env={}, timeout=20).check("uv does not run").stdout
-    except CommandFailed as error:
-        what, fix = f"uv at {path} does not answer", error.fix or _FIX
-        raise UvUnusable(what, why=error.why or error.what, fix=fix) from error
-    numbers = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
-    version = tuple(map(int, numbers.groups())) if numbers else ()
-    if version < MINIMUM:
-        least = ".".join(map(str, MINIMUM))
-        raise UvUnusable(f"{said.strip()} at {path} is too old", why=f"{least} or newer is needed", fix=_FIX)
-    return version
 
 
 def locked_packages(lock: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the tests share: a local index, this machine's Pythons, and one base with the real torch."""
+"""What the tests share: local indexes, workshops, this machine's Pythons, and a base with the real torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.bases import Bench, Workshop
+from tests.support.desk import Desk
 from tests.support.environ import clean_environment, default_index
 from tests.support.hub import Hub, deployed
 from tests.support.index import LocalIndex, serve_index
@@ -39,6 +41,12 @@ class TorchBase:
     def environment(self, home: Path, **more: str) -> dict[str, str]:
         """A clean environment under ``home`` in which this base and its kernel are found."""
         return clean_environment(home, index=None, inherited=None, JUPYTER_PATH=str(self.data_dir), **more)
+
+
+@pytest.fixture(scope="module")
+def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a module's servers and kernels keep everything."""
+    return tmp_path_factory.mktemp(request.path.stem.removeprefix("test_").replace("_", "-"))
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +96,40 @@ def front_index() -> Iterator[LocalIndex]:
     """The same in front of this machine's registry: fake torch and real ipykernel behind one address."""
     with serve_index(upstream=default_index()) as served:
         yield served
+
+
+@pytest.fixture
+def shop(tmp_path: Path, index: LocalIndex) -> Workshop:
+    """A home directory and an empty index."""
+    return Workshop(tmp_path, index)
+
+
+@pytest.fixture(scope="module")
+def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A module's workshop, whose bases are made once."""
+    with serve_index() as index:
+        yield Bench(tmp_path_factory.mktemp("bench"), index)
+
+
+@pytest.fixture
+def bench(workbench: Bench, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """The module's workshop as it was at first; each test has a notebook of its own name."""
+    with workbench.visit(f"{request.node.name}.ipynb") as bench:
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def locksmith(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A module's desk, whose bases are made once."""
+    with serve_index() as index:
+        yield Desk(tmp_path_factory.mktemp("lock"), index)
+
+
+@pytest.fixture
+def desk(locksmith: Desk) -> Iterator[Desk]:
+    """The module's desk as it was at first, with nobody asked yet."""
+    with locksmith.visit() as desk:
+        yield desk
 
 
 @pytest.fixture(scope="session")

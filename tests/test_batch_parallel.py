@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TorchBase
-from tests.support.environ import default_index
-from tests.support.index import LocalIndex, serve_index
-from tests.support.notebooks import write_notebook
+from tests.support.index import LocalIndex
+from tests.support.notebooks import printed_in, write_notebook
 from tests.support.offline import offline
+from tests.support.runners import installed, run_well
+from tests.support.tiny import serve_extras
 from tests.support.wheels import build_wheel
 
 pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 NOTEBOOKS, WORKERS = 20, 4
-RUNS_WITHIN = 240.0  # seconds for one runner among four, on a busy machine
 CELL = "import tiny_batch, torch\nprint(tiny_batch.__file__, torch.ones(2).sum().item())"
 NBCLIENT = (
     "import nbformat, sys; from nbclient import NotebookClient as Client; "
@@ -30,8 +29,8 @@ NBCLIENT = (
 OVERLAY = (sys.executable, "-m", "kernel_provisioner.cli.app")
 RUNNERS: tuple[Sequence[str], ...] = (
     (*OVERLAY, "run", "{nb}", "--output", "{out}"),
-    ("jupyter-nbconvert", "--execute", "--to", "notebook", "--output={out}", "{nb}"),
-    ("papermill", "{nb}", "{out}"),
+    (installed("jupyter-nbconvert"), "--execute", "--to", "notebook", "--output={out}", "{nb}"),
+    (installed("papermill"), "{nb}", "{out}"),
     (sys.executable, "-c", NBCLIENT, "{nb}", "{out}"),
 )
 
@@ -45,8 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def index(home: Path) -> Iterator[LocalIndex]:
     """Has the batch's package in the version that is locked; later a newer one comes."""
-    with serve_index(upstream=default_index()) as served:
-        served.publish(build_wheel(home / "wheels", "tiny-batch", "1.0"))
+    with serve_extras(home / "wheels", "tiny-batch") as served:
         yield served
 
 
@@ -63,11 +61,11 @@ def notebooks(home: Path, env: dict[str, str], index: LocalIndex) -> list[Path]:
         write_notebook(home / f"nb{number:02}.ipynb", CELL, torch_env={"extras": ["tiny-batch"]})
         for number in range(NOTEBOOKS)
     ]
-    _run([*OVERLAY, "lock", str(made[0])], home, env)
+    run_well([*OVERLAY, "lock", str(made[0])], home, env)
     for path in made[1:]:
         path.write_bytes(made[0].read_bytes())
     index.publish(build_wheel(home / "wheels", "tiny-batch", "2.0"))
-    done = _run([*OVERLAY, "prebuild", str(home), "--jobs", str(WORKERS), "--json"], home, env)
+    done = run_well([*OVERLAY, "prebuild", str(home), "--jobs", str(WORKERS), "--json"], home, env)
     assert [row["state"] for row in json.loads(done.stdout)] == ["built"] * NOTEBOOKS, done.stderr
     return made
 
@@ -81,8 +79,9 @@ def test_a_locked_batch_runs_in_parallel_without_network(
     def run(number: int) -> str:
         words = RUNNERS[number % len(RUNNERS)]
         out = home / f"out{number:02}.ipynb"
-        _run(offline(*(word.format(nb=notebooks[number].name, out=out.name) for word in words)), home, env)
-        return _printed(out)
+        command = [word.format(nb=notebooks[number].name, out=out.name) for word in words]
+        run_well(offline(*command), home, env)
+        return printed_in(out)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         printed = list(pool.map(run, range(NOTEBOOKS)))
@@ -98,33 +97,6 @@ def test_a_new_notebook_of_the_batch_needs_no_network_either(
     """Its overlay is made on the node itself, from the lock and what is in uv's cache."""
     late = home / "late.ipynb"
     late.write_bytes(notebooks[0].read_bytes())
-    done = _run(offline(*OVERLAY, "run", late.name, "--output", "late-out.ipynb", "--json"), home, env)
+    done = run_well(offline(*OVERLAY, "run", late.name, "--output", "late-out.ipynb", "--json"), home, env)
     assert json.loads(done.stdout)["status"] == "ok"
-    assert "/torch-overlays/late-" in _printed(home / "late-out.ipynb")
-
-
-def _run(command: Sequence[str], home: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """A command to its good end, in the directory of the notebooks."""
-    done = subprocess.run(
-        _installed(command),
-        cwd=home,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=RUNS_WITHIN,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def _installed(command: Sequence[str]) -> list[str]:
-    """The command with the runners of this environment, whatever is on PATH."""
-    here = Path(sys.executable).parent
-    return [str(here / word) if word in ("papermill", "jupyter-nbconvert") else word for word in command]
-
-
-def _printed(path: Path) -> str:
-    nb = json.loads(path.read_text(encoding="utf-8"))
-    texts = [output.get("text", "") for cell in nb["cells"] for output in cell.get("outputs", [])]
-    return "".join("".join(text) for text in texts)
+    assert "/torch-overlays/late-" in printed_in(home / "late-out.ipynb")

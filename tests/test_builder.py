@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,24 +15,9 @@ import pytest
 
 from kernel_provisioner.overlay import store
 from tests.support.bases import REPOSITORY, Bench, Built
-from tests.support.index import serve_index
 from tests.support.tree import tree_hash
 from tests.support.waiting import wait_for
 from tests.support.wheels import build_sdist, flip_a_bit
-
-
-@pytest.fixture(scope="module")
-def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """The module's workshop."""
-    with serve_index() as index:
-        yield Bench(tmp_path_factory.mktemp("bench"), index)
-
-
-@pytest.fixture
-def bench(workbench: Bench, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """The workshop as it was at first; each test has a notebook of its own name."""
-    with workbench.visit(f"{request.node.name}.ipynb") as bench:
-        yield bench
 
 
 @pytest.mark.parametrize(

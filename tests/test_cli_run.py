@@ -14,7 +14,7 @@ import pytest
 from kernel_provisioner import locks
 from kernel_provisioner.overlay import store
 from tests.conftest import TorchBase
-from tests.support.notebooks import write_notebook
+from tests.support.notebooks import printed_in, write_notebook
 from tests.support.waiting import wait_for
 
 REPOSITORY = Path(__file__).parents[1]
@@ -57,13 +57,6 @@ def desk(tmp_path: Path, torch_base_home: TorchBase) -> Desk:
     return Desk(tmp_path, torch_base_home)
 
 
-def printed(path: Path) -> str:
-    """What the cells of an executed notebook printed."""
-    cells = json.loads(path.read_text())["cells"]
-    texts = [output.get("text", "") for cell in cells for output in cell["outputs"]]
-    return "".join("".join(text) for text in texts)
-
-
 def test_a_mistake_in_what_is_for_servers_is_none_for_a_run(desk: Desk) -> None:
     """Notebooks run all the same; doctor tells of it."""
     configs = desk.home / "configs"
@@ -87,7 +80,7 @@ def test_a_notebook_runs_with_its_extras_and_a_copy_has_the_outputs(desk: Desk) 
     assert "cell 2 of 2" in done.stderr
     assert "WARNING" not in done.stderr
     assert path.read_bytes() == before
-    assert printed(desk.home / "out.ipynb") == f"tensor(2.) {desk.home}\n"
+    assert printed_in(desk.home / "out.ipynb") == f"tensor(2.) {desk.home}\n"
     shown = json.loads(desk.type("show", path, "--json").stdout)
     assert shown["overlay"]["state"] == "ready"
 
@@ -102,7 +95,7 @@ def test_outputs_go_into_the_notebook_itself_where_that_is_asked_for(desk: Desk)
     """``--output`` may name the notebook; its other content stays."""
     path = desk.notebook("print('here')", "", torch_env={}, authors=["me"])
     assert desk.type("run", path, "--output", path).returncode == 0
-    assert printed(path) == "here\n"
+    assert printed_in(path) == "here\n"
     notebook = json.loads(path.read_text())
     assert notebook["metadata"]["authors"] == ["me"]
     assert [cell["execution_count"] for cell in notebook["cells"]] == [1, None]
@@ -116,7 +109,7 @@ def test_a_failing_cell_is_told_and_those_after_it_do_not_run(desk: Desk) -> Non
     assert "ZeroDivisionError: division by zero" in done.stderr
     assert "code cell 2 failed" in done.stderr
     assert "\x1b" not in done.stderr
-    assert printed(desk.home / "out.ipynb") == "one\n"
+    assert printed_in(desk.home / "out.ipynb") == "one\n"
     said = json.loads(desk.type("run", path, "--json").stdout)
     assert (said["status"], said["cell"], said["error"]) == (
         "failed",
@@ -137,7 +130,7 @@ def test_a_cell_that_may_fail_and_one_that_is_skipped_do_not_count(desk: Desk) -
     done = desk.type("run", path, "--output", desk.home / "out.ipynb")
     assert done.returncode == 0, done.stderr
     assert "cell 2 of 2" in done.stderr
-    assert printed(desk.home / "out.ipynb") == "end\n"
+    assert printed_in(desk.home / "out.ipynb") == "end\n"
 
 
 def test_a_kernel_that_dies_is_a_failing_cell(desk: Desk) -> None:

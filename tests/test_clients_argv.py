@@ -27,12 +27,6 @@ WHERE = "import einops, torch; print(einops.__file__, torch.__file__)"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this module's kernels keep everything."""
-    return tmp_path_factory.mktemp("argv")
-
-
-@pytest.fixture(scope="module")
 def env(home: Path, torch_base_home: TorchBase) -> dict[str, str]:
     """The environment of a shell in which the base is found and nothing else is set."""
     return torch_base_home.environment(home)

@@ -9,30 +9,22 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import TorchBase
-from tests.support.notebooks import write_notebook
+from tests.support.notebooks import printed_in, write_notebook
+from tests.support.runners import installed, run, run_well
 
 pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 EINOPS = {"accelerator": "cpu", "extras": ["einops"]}
 IMPORT = "import einops, torch\nprint(einops.__file__, torch.__file__)"
-RUNS_WITHIN = 180.0
-"""Seconds for one runner, its kernel and a build of two small wheels, on a busy machine."""
 
 EXECUTE = ("jupyter-execute", "{nb}", "--output={out}")
 NBCONVERT = ("jupyter-nbconvert", "--execute", "--to", "notebook", "--output={out}", "{nb}")
 PAPERMILL = ("papermill", "{nb}", "{out}")
 RUNNERS = pytest.mark.parametrize("runner", [EXECUTE, NBCONVERT, PAPERMILL], ids=lambda words: words[0])
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this module's runners keep everything."""
-    return tmp_path_factory.mktemp("batch")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +39,7 @@ def test_a_runner_finds_its_notebook(runner: Sequence[str], tmp_path: Path, env:
     write_notebook(tmp_path / "batch.ipynb", IMPORT, torch_env=EINOPS)
     done = _run(runner, tmp_path, env, nb="batch.ipynb", out="out.ipynb")
     assert done.returncode == 0, done.stderr
-    extra, torch = _printed(tmp_path / "out.ipynb").split()
+    extra, torch = printed_in(tmp_path / "out.ipynb").split()
     assert "/torch-overlays/batch-" in extra
     assert "/torch-bases/" in torch
 
@@ -66,7 +58,7 @@ def test_a_runner_is_told_all_of_a_failing_extra(
     assert "only einops<" in told, "the resolver's own reason"
     assert "fix: " in told
     assert "jupyter overlay" in told
-    assert not (tmp_path / "out.ipynb").exists() or "it ran" not in _printed(tmp_path / "out.ipynb")
+    assert not (tmp_path / "out.ipynb").exists() or "it ran" not in printed_in(tmp_path / "out.ipynb")
 
 
 def test_a_runner_is_told_of_a_malformed_request(tmp_path: Path, env: dict[str, str]) -> None:
@@ -85,7 +77,7 @@ def test_a_notebook_elsewhere_is_found_from_the_runners_folder(tmp_path: Path, e
     done = _run(EXECUTE, tmp_path / "here", env, nb="../deep/er/away.ipynb", out="../out.ipynb")
     assert done.returncode == 0, done.stderr
     outputs = [*tmp_path.rglob("out.ipynb")]
-    assert "/torch-overlays/away-" in _printed(outputs[0])
+    assert "/torch-overlays/away-" in printed_in(outputs[0])
 
 
 def test_papermill_passes_parameters(tmp_path: Path, env: dict[str, str]) -> None:
@@ -99,7 +91,7 @@ def test_papermill_passes_parameters(tmp_path: Path, env: dict[str, str]) -> Non
     words = (*PAPERMILL, "-p", "rate", "3", "-k", "torch-cpu")
     done = _run(words, tmp_path, env, nb="sweep.ipynb", out="out.ipynb")
     assert done.returncode == 0, done.stderr
-    printed = _printed(tmp_path / "out.ipynb")
+    printed = printed_in(tmp_path / "out.ipynb")
     assert "/torch-overlays/sweep-" in printed
     assert "rate 3" in printed
 
@@ -116,7 +108,7 @@ def test_papermill_from_python_in_another_folder(tmp_path: Path, env: dict[str, 
         tmp_path,
         env,
     )
-    printed = _printed(tmp_path / "out.ipynb")
+    printed = printed_in(tmp_path / "out.ipynb")
     assert "/torch-overlays/api-" in printed
     assert f"{tmp_path / 'elsewhere'} 5" in printed
 
@@ -223,45 +215,20 @@ def test_the_configuration_file_counts_where_a_runner_passes_none(
         EXECUTE, tmp_path, env | {"JUPYTER_CONFIG_DIR": str(config)}, nb="placed.ipynb", out="out.ipynb"
     )
     assert done.returncode == 0, done.stderr
-    assert f"{tmp_path / 'chosen'}/placed-" in _printed(tmp_path / "out.ipynb")
+    assert f"{tmp_path / 'chosen'}/placed-" in printed_in(tmp_path / "out.ipynb")
 
 
 def _run(
     words: Sequence[str], cwd: Path, env: dict[str, str], **names: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a console script of this environment, as its user would type it in ``cwd``."""
-    program, *rest = (word.format_map(names) for word in words)
-    return subprocess.run(
-        [str(Path(sys.executable).parent / program), *rest],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=RUNS_WITHIN,
-        check=False,
-    )
+    script, *rest = (word.format_map(names) for word in words)
+    return run([installed(script), *rest], cwd, env)
 
 
 def _python(code: str, cwd: Path, env: dict[str, str]) -> str:
     """What a Python program prints that is run in ``cwd``."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=RUNS_WITHIN,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def _printed(path: Path) -> str:
-    """What the cells of an executed notebook printed."""
-    nb: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    outputs = [output for cell in nb["cells"] for output in cell.get("outputs", ())]
-    return "".join("".join(output["text"]) for output in outputs if output["output_type"] == "stream")
+    return run_well([sys.executable, "-c", textwrap.dedent(code)], cwd, env).stdout
 
 
 def _plain(text: str) -> str:

@@ -18,12 +18,6 @@ pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this module's server keeps everything."""
-    return tmp_path_factory.mktemp("end-to-end")
-
-
-@pytest.fixture(scope="module")
 def server(home: Path, torch_base_home: TorchBase) -> Iterator[JupyterServer]:
     """One Jupyter server for this module, as a user starts it."""
     with jupyter_server(home / "work", torch_base_home.environment(home)) as running:

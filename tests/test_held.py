@@ -14,7 +14,7 @@ from kernel_provisioner.base.registry import RegisteredBase, read_register
 from kernel_provisioner.inkernel.packages import packages
 from kernel_provisioner.overlay.environment import kernel_environment
 from kernel_provisioner.overlay.skeleton import write_skeleton
-from kernel_provisioner.uv import uv_path
+from kernel_provisioner.uv_facts import uv_path
 from tests.conftest import TorchBase
 from tests.support.bases import Workshop
 from tests.support.environ import clean_environment

@@ -41,12 +41,6 @@ torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this module's server keeps everything."""
-    return tmp_path_factory.mktemp("in-notebook")
-
-
-@pytest.fixture(scope="module")
 def server(home: Path, torch_base_home: TorchBase) -> Iterator[JupyterServer]:
     """One Jupyter server for this module, whose folder holds two files beside the notebook."""
     root = home / "work"

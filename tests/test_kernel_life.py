@@ -21,11 +21,11 @@ from tests.support.client import (
     message,
     reply,
 )
-from tests.support.environ import default_index
-from tests.support.index import LocalIndex, serve_index
+from tests.support.index import LocalIndex
 from tests.support.notebooks import write_notebook
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.session import ANSWERS_WITHIN, Session
+from tests.support.tiny import serve_extras
 from tests.support.waiting import wait_for
 from tests.support.wheels import build_wheel
 
@@ -60,9 +60,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalIndex]:
     """An index in front of the registry that also has two tiny packages, and can be made to hang."""
     wheels = tmp_path_factory.mktemp("wheels")
-    with serve_index(upstream=default_index()) as served:
-        for name in ("tiny-extra", "late-extra", "later-extra", "last-extra"):
-            served.publish(build_wheel(wheels, name))
+    with serve_extras(wheels, "tiny-extra", "late-extra", "later-extra", "last-extra") as served:
         data = "full_extra-1.0.data"
         files = {
             "full_extra.py": "",
@@ -159,12 +157,7 @@ def test_the_debugger_stops_at_a_breakpoint(server: JupyterServer, shared: Sessi
     code = "def double(number):\n    twice = 2 * number\n    return twice\nprint(double(21))"
     with connected(connection_file(server, shared)) as client:
         debug = Debugger(client)
-        assert debug("initialize", clientID="test", adapterID="", pathFormat="path")["success"]
-        assert debug("attach")["success"]
-        source = {"path": debug("dumpCell", code=code)["body"]["sourcePath"]}
-        told = debug("setBreakpoints", breakpoints=[{"line": 3}], source=source, sourceModified=False)
-        assert told["body"]["breakpoints"][0]["verified"]
-        assert debug("configurationDone")["success"]
+        debug.set_breakpoint(code, line=3)
         running = shared.begin(code)
         wait_for(lambda: debug("debugInfo")["body"]["stoppedThreads"], "the debugger to stop")
         threads = debug("debugInfo")["body"]["stoppedThreads"]

@@ -16,28 +16,20 @@ import pytest
 from kernel_provisioner import locks
 from tests.conftest import TorchBase
 from tests.support.client import ENDS_WITHIN, ask, connected, launched
-from tests.support.environ import default_index
-from tests.support.index import LocalIndex, serve_index
+from tests.support.index import LocalIndex
 from tests.support.notebooks import write_notebook
 from tests.support.server import JupyterServer, jupyter_server
+from tests.support.tiny import serve_extras
 from tests.support.waiting import wait_for
-from tests.support.wheels import build_wheel
 
 pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this module's server keeps everything."""
-    return tmp_path_factory.mktemp("kernel-sharing")
-
-
-@pytest.fixture(scope="module")
 def index(home: Path) -> Iterator[LocalIndex]:
     """An index in front of the registry that also has tiny packages, and can be made to hang."""
-    with serve_index(upstream=default_index()) as served:
-        for name in ("shared-extra", "killed-extra", "held-extra", "mended-extra"):
-            served.publish(build_wheel(home / "wheels", name))
+    names = ("shared-extra", "killed-extra", "held-extra", "mended-extra")
+    with serve_extras(home / "wheels", *names) as served:
         yield served
 
 

@@ -20,23 +20,20 @@ from tests.support.wheels import build_sdist, build_wheel
 
 
 @pytest.fixture(scope="module")
-def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def workbench(workbench: Bench) -> Bench:
     """The module's workshop, with a few packages."""
-    with serve_index() as index:
-        bench = Bench(tmp_path_factory.mktemp("bench"), index)
-        bench.publish("good")
-        bench.publish("bad")
-        bench.publish("needs-bad", requires=["bad"])
-        bench.publish("needs-good", requires=["good"])
-        yield bench
+    workbench.publish("good")
+    workbench.publish("bad")
+    workbench.publish("needs-bad", requires=["bad"])
+    workbench.publish("needs-good", requires=["good"])
+    return workbench
 
 
 @pytest.fixture
-def bench(workbench: Bench, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """The workshop as it was at first; each test has a notebook of its own name."""
-    users = Path(workbench.env["JUPYTER_CONFIG_DIR"], f"{CONFIG_NAME}.json")
-    with workbench.visit(f"{request.node.name}.ipynb") as bench:
-        yield bench
+def bench(bench: Bench) -> Iterator[Bench]:
+    """The workshop as it was at first, without the configuration that the last test's user wrote."""
+    users = Path(bench.env["JUPYTER_CONFIG_DIR"], f"{CONFIG_NAME}.json")
+    yield bench
     users.unlink(missing_ok=True)
 
 

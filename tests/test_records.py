@@ -51,6 +51,14 @@ def test_missing_metadata_is_a_fault_too(site: Path) -> None:
     assert _faults(site) == ["tiny-1.0.dist-info/METADATA is missing (tiny-1.0)"]
 
 
+@pytest.mark.parametrize("row", ["../../../../../../../../../../dev/zero", "/dev/zero"])
+def test_what_is_no_file_is_never_read(site: Path, row: str) -> None:
+    """A device has no end; and no row leads to the root of the file system."""
+    record = site / "tiny-1.0.dist-info/RECORD"
+    record.write_text(record.read_text() + f"{row},sha256={'A' * 43},\n")
+    assert _faults(site) == [f"{row} is {'no file' if row[0] == '.' else 'missing'} (tiny-1.0)"]
+
+
 def test_a_folder_in_the_place_of_a_file_is_a_fault(site: Path) -> None:
     """An odd disk, told like any other."""
     (site / "tiny/__init__.py").unlink()

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kernel_provisioner.overlay import store
 from tests.support.bases import Bench
-from tests.support.index import serve_index
 from tests.support.torch_wheels import NVIDIA
 from tests.support.tree import tree_hash
 
 SOON = 30.0
 """Seconds in which a build has failed whose index gives it two to answer."""
-
-
-@pytest.fixture(scope="module")
-def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """The module's workshop."""
-    with serve_index() as index:
-        yield Bench(tmp_path_factory.mktemp("bench"), index)
-
-
-@pytest.fixture
-def bench(workbench: Bench, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """The workshop as it was at first; each test has a notebook of its own name."""
-    with workbench.visit(f"{request.node.name}.ipynb") as bench:
-        yield bench
 
 
 @pytest.mark.parametrize("tag", Bench.tags)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner.router import Router, absolute_links, fetch, foreign, without_credentials
+from kernel_provisioner.pages import absolute_links, fetch
+from kernel_provisioner.router import Router, foreign, without_credentials
 from tests.support.index import LocalIndex
 from tests.support.torch_wheels import build_torchvision
 

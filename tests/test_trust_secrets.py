@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -120,13 +120,11 @@ def assert_no_token(text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(workbench: Bench) -> Bench:
     """A workshop with a base, whose index offers a private package."""
-    with serve_index() as index:
-        bench = Bench(tmp_path_factory.mktemp("bench"), index)
-        bench.base()
-        bench.publish("private-extra")
-        yield bench
+    workbench.base()
+    workbench.publish("private-extra")
+    return workbench
 
 
 def _in_the_url(bench: Bench, password: str) -> Mapping[str, str]:

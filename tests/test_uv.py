@@ -9,18 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import uv
+from kernel_provisioner import uv, uv_facts
 from kernel_provisioner.errors import InstallFailed, ResolutionFailed, UvUnusable
 from kernel_provisioner.policy import Layer, Policy
 from tests.support.bases import Workshop
-from tests.support.index import LocalIndex
 from tests.support.wheels import build_wheel
-
-
-@pytest.fixture
-def shop(tmp_path: Path, index: LocalIndex) -> Workshop:
-    """A home directory and an empty index."""
-    return Workshop(tmp_path, index)
 
 
 @pytest.fixture
@@ -39,7 +32,7 @@ def test_the_uv_that_came_with_this_package_is_used() -> None:
     """Not whichever stands first on PATH; and it is new enough."""
     found = uv.find_uv({"PATH": "/nowhere"})
     assert os.access(found.path, os.X_OK)
-    assert found.version >= uv.MINIMUM
+    assert found.version >= uv_facts.MINIMUM
 
 
 @pytest.mark.fault(28)
@@ -57,7 +50,7 @@ def test_a_uv_that_cannot_be_used_is_told_with_the_fix(
 ) -> None:
     """Too old, silent, broken: the command that mends it."""
     with pytest.raises(UvUnusable, match=what) as caught:
-        uv.checked_version(_program(tmp_path / "uv", script))
+        uv_facts.checked_version(_program(tmp_path / "uv", script))
     assert caught.value.fix.startswith("pip install -U uv")
     assert re.search(why, caught.value.why)
 
@@ -68,7 +61,7 @@ def test_a_file_that_is_no_program_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"\x7fELF\x02\x01\x01")
     path.chmod(0o755)
     with pytest.raises(UvUnusable, match="does not answer"):
-        uv.checked_version(str(path))
+        uv_facts.checked_version(str(path))
 
 
 def test_settings_beside_the_notebook_never_count(shop: Workshop, python: Path, tmp_path: Path) -> None:
@@ -158,17 +151,17 @@ def test_a_damaged_lock_names_no_packages(text: str) -> None:
 
 def test_the_users_further_indexes_come_after_ours() -> None:
     """An ``--index`` option alone would make uv forget those of UV_INDEX."""
-    tool = uv.Uv("uv", uv.MINIMUM, {"UV_INDEX": "corp=https://a/simple  https://b/simple"})
+    tool = uv.Uv("uv", uv_facts.MINIMUM, {"UV_INDEX": "corp=https://a/simple  https://b/simple"})
     assert tool.index_options("http://ours") == [
         "--index", "http://ours", "--index", "corp=https://a/simple", "--index", "https://b/simple",
     ]  # fmt: skip
-    assert uv.Uv("uv", uv.MINIMUM, {}).index_options("x") == ["--index", "x"]
+    assert uv.Uv("uv", uv_facts.MINIMUM, {}).index_options("x") == ["--index", "x"]
 
 
 @pytest.mark.parametrize(("said", "seconds"), [("", 30), ("300", 300), ("soon", 30)])
 def test_patience_follows_the_users_own_setting(said: str, seconds: int) -> None:
     """UV_HTTP_TIMEOUT; a page of PyTorch's index has to be there before uv itself gives up."""
-    tool = uv.Uv("uv", uv.MINIMUM, {"UV_HTTP_TIMEOUT": said})
+    tool = uv.Uv("uv", uv_facts.MINIMUM, {"UV_HTTP_TIMEOUT": said})
     assert tool.http_timeout == seconds
     assert 0 < tool.page_timeout < seconds
 
@@ -177,7 +170,7 @@ def test_patience_follows_the_users_own_setting(said: str, seconds: int) -> None
 def test_a_uv_that_hangs_is_ended(tmp_path: Path) -> None:
     """Whatever keeps it; the message says how to give it more time."""
     env = {"UV_HTTP_TIMEOUT": "1", "PATH": os.defpath}
-    impatient = uv.Uv(_program(tmp_path / "uv", "sleep 600"), uv.MINIMUM, env, planning=1)
+    impatient = uv.Uv(_program(tmp_path / "uv", "sleep 600"), uv_facts.MINIMUM, env, planning=1)
     with pytest.raises(InstallFailed, match="did not end within 1 seconds") as caught:
         impatient.run("pip", "compile")
     assert "UV_HTTP_TIMEOUT" in caught.value.fix

@@ -162,12 +162,7 @@ def test_the_debugger_stops_at_a_breakpoint(server: JupyterServer, shared: Sessi
     code = "def double(number):\n    twice = 2 * number\n    return twice\nprint(double(21))"
     with connected(connection_file(server, shared)) as client:
         debug = Debugger(client)
-        assert debug("initialize", clientID="test", adapterID="", pathFormat="path")["success"]
-        assert debug("attach")["success"]
-        source = {"path": debug("dumpCell", code=code)["body"]["sourcePath"]}
-        told = debug("setBreakpoints", breakpoints=[{"line": 3}], source=source, sourceModified=False)
-        assert told["body"]["breakpoints"][0]["verified"]
-        assert debug("configurationDone")["success"]
+        debug.set_breakpoint(code, line=3)
         running = shared.begin(code)
         wait_for(lambda: debug("debugInfo")["body"]["stoppedThreads"], "the debugger to stop")
         (thread, *_) = debug("debugInfo")["body"]["stoppedThreads"]

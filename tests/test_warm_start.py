@@ -12,12 +12,11 @@ import pytest
 from tests.conftest import TorchBase
 from tests.support.audit import Audit, Seen
 from tests.support.client import connected, launched
-from tests.support.environ import default_index
-from tests.support.index import LocalIndex, serve_index
+from tests.support.index import LocalIndex
 from tests.support.notebooks import set_torch_env, write_notebook
 from tests.support.server import JupyterServer, jupyter_server
+from tests.support.tiny import serve_extras
 from tests.support.warm import everywhere
-from tests.support.wheels import build_wheel
 
 pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
@@ -41,16 +40,9 @@ SLOW = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where this module's servers keep everything."""
-    return tmp_path_factory.mktemp("warm-start")
-
-
-@pytest.fixture(scope="module")
 def index(home: Path) -> Iterator[LocalIndex]:
     """An index that tells what it was asked."""
-    with serve_index(upstream=default_index()) as served:
-        served.publish(build_wheel(home / "wheels", "tiny-extra"))
+    with serve_extras(home / "wheels", "tiny-extra") as served:
         yield served
 
 

@@ -1,127 +1,15 @@
-"""``python -m kernel_provisioner.builder GENERATION``: build one overlay, or ``--add`` to it."""
+"""``python -m kernel_provisioner.builder``: see ``command``."""
 
-from __future__ import annotations
-
-import argparse
-import contextlib
-import json
-import os
-import signal
+import gc
 import sys
-from pathlib import Path
-from types import FrameType
-
-from .. import locks, uv
-from ..aside import Aside
-from ..errors import InstallFailed, LockTimeout, ResolutionFailed
-from ..overlay import store
-from ..overlay.skeleton import remove_tree, write_receipts
-from ..pausepoint import pause
-from . import limits, turns
-from .build import build, failure_of
-from .order import Order
-from .progress import Progress
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Build; 0 where the overlay is published or waits for a cell, 1 where it failed."""
-    parser = argparse.ArgumentParser(prog="kernel_provisioner.builder", description=__doc__)
-    parser.add_argument("generation", type=Path)
-    parser.add_argument(
-        "--cell-ran", action="store_true", help="the user has run a cell: source builds may run"
-    )
-    parser.add_argument("--lock-fd", type=int, default=-1, help="the builder's lock, already held")
-    parser.add_argument("--add", nargs="+", metavar="REQUIREMENT", help="install these into a ready overlay")
-    options = parser.parse_args(argv)
-    # Nobody else may change what is written here. Who may read the files of uv's cache, which other
-    # environments are made of too, is the user's to say; overlays lie under a private directory.
-    os.umask(os.umask(0o077) | 0o022)
-    signal.signal(signal.SIGTERM, _end)
-    generation = store.Generation(options.generation)
-    if options.add:
-        return _add(generation, options.add)
-    return _build(generation, options)
+def _run() -> int:
+    gc.disable()  # a build is over before it would have found anything; a cell waits for it
+    from .command import main
 
-
-def _add(generation: store.Generation, requirements: list[str]) -> int:
-    """Add, and print the outcome as one line of JSON."""
-    from .add import add
-
-    try:
-        with locks.exclusive(generation.path / store.BUILDER_LOCK, timeout=600):
-            order = Order.read(generation, generation.path.parent.parent)
-            outcome: dict[str, object] = {"changed": add(order, requirements)}
-    except Exception as error:  # the edge: whatever failed is told by the magic
-        outcome = dict(failure_of(error, generation).as_dict())
-    sys.stdout.write(json.dumps(outcome) + "\n")
-    return 0 if "changed" in outcome else 1
-
-
-def _build(generation: store.Generation, options: argparse.Namespace) -> int:
-    progress = Progress(generation.path / store.PROGRESS)
-    if options.lock_fd >= 0:
-        lock = locks.Lock(generation.path / store.BUILDER_LOCK, options.lock_fd)
-        os.set_inheritable(options.lock_fd, False)
-        limits.end_when_alone(generation)
-    else:
-        try:
-            # A moment's wait: the collector, looking whether anybody builds, holds it for less.
-            lock = locks.exclusive(generation.path / store.BUILDER_LOCK, timeout=1.0)
-        except LockTimeout:
-            return 0  # another builder is at it
-    with lock:
-        if (generation.path / store.OVERLAY).exists():
-            return 0
-        try:
-            _build_or_look_elsewhere(generation, progress, cell_ran=options.cell_ran)
-        except (Exception, SystemExit) as error:  # the edge: whatever failed is told in the waiting cell
-            return _give_up(generation, progress, error)
-    return 0
-
-
-def _give_up(generation: store.Generation, progress: Progress, error: BaseException) -> int:
-    """Leave nothing half-built, and the reason where somebody may ask for it; the exit status."""
-    if (generation.path / store.OVERLAY).exists():  # only the last words could not be written
-        return 0
-    remove_tree(generation.path / store.STAGING)  # on a full disk that makes room for the reason
-    if isinstance(error, SystemExit):
-        raise error
-    told = failure_of(error, generation)
-    with contextlib.suppress(OSError):  # where there is still no room, the kernel sees that for itself
-        generation.write(store.FAILED, {"failure": told.as_dict()})
-        progress.say("failed", told.what)
-    return 1
-
-
-def _build_or_look_elsewhere(generation: store.Generation, progress: Progress, *, cell_ran: bool) -> None:
-    root = store.Store(generation.path.parent.parent)
-    order = Order.read(generation, root.root)
-    pause("begun")
-    tool = uv.uv_path()
-    checked = Aside(lambda: order.uv)
-    # Not by the launch: the kernel, which is starting now, needs none of it.
-    write_receipts(generation.path, order.manifest, order.base.skeleton_path, uv=tool)
-    whole_timeout = checked.result().whole_timeout
-    pause("laid out")
-    known = root.lock_path(order.key)
-    try:
-        with turns.only_one(root.root, known, progress):
-            kind = "source" if cell_ran else "known" if known.exists() else "new"
-            with turns.turn(root.root, kind, progress), limits.deadline(whole_timeout):
-                build(order, root, progress, cell_ran=cell_ran)
-    except ResolutionFailed as error:
-        from .elsewhere import look_elsewhere
-
-        builds = cell_ran and order.policy.builds
-        told = error
-        with contextlib.suppress(InstallFailed), limits.deadline(whole_timeout):
-            told = look_elsewhere(order, root, progress, error, builds=builds)
-        raise told from error
-
-
-def _end(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    return main()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_run())

@@ -52,8 +52,7 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
                 from .exact import naming_files
 
                 raise naming_files(error, order.exact) from error
-            locked = uv.locked_packages(solution.lock.read_text(encoding="utf-8"))
-            what = error.what + room.needed(error.why, locked)
+            what = error.what + room.needed(error.why, solution.packages)
             raise InstallFailed(what, why=error.why, fix=error.fix) from error
     pause("verified")
     order.refuse_late()
@@ -74,8 +73,7 @@ def install(order: Order, solution: Solution, progress: Progress, *, builds: boo
 
     progress.say("install", "Installing")
     # The lock holds no credentials; uv finds them by the index that they belong to.
-    locked = uv.locked_packages(solution.lock.read_text(encoding="utf-8"))
-    sources = {package["name"] for package in locked if not package.get("wheels")}
+    sources = {package["name"] for package in solution.packages if not package.get("wheels")}
     options = [
         *tool.index_options(order.upstream),
         *order.index_options,
@@ -87,7 +85,8 @@ def install(order: Order, solution: Solution, progress: Progress, *, builds: boo
         if order.policy.offline:
             raise
         attempt(options)
-    order.policy.refuse_bytes(bytes_in(staging), "the extras are, unpacked,")
+    if order.policy.max_bytes is not None:
+        order.policy.refuse_bytes(bytes_in(staging), "the extras are, unpacked,")
     pause("unpacked")
     progress.say("verify", "Checking every file")
     installed = verify(staging, order.manifest, solution.replaced, order.root / store.CHECKED)

@@ -25,6 +25,7 @@ from ..policy.rules import url_in
 from ..pylock import Lock, LockedPackage
 from ..request import Request
 from ..settings import Settings
+from ..uv_facts import uv_path
 from .build import everything, install
 from .exact import RELOCK, file_name, files_of
 from .order import Order
@@ -57,7 +58,7 @@ def make_lock(
     with tempfile.TemporaryDirectory(prefix="lock-", dir=root.root) as name:
         generation = store.Generation(Path(name, "trial"))
         generation.path.mkdir()
-        write_skeleton(generation.path, base.manifest, base.skeleton_path, uv=uv.uv_path())
+        write_skeleton(generation.path, base.manifest, base.skeleton_path, uv=uv_path())
         _write_order(generation, dataclasses.replace(request, stale=request.lock is not None), base, settings)
         order = Order.read(generation, root.root)
         here = _unpacked(order, root, Path(name), builds=builds, anew=anew) if request.extras else {}

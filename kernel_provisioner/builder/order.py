@@ -15,6 +15,7 @@ from ..manifest import BaseManifest
 from ..overlay import store
 from ..overlay.model import model_of
 from ..policy import Policy
+from ..uv_facts import uv_path
 
 if TYPE_CHECKING:
     from ..pylock import Lock
@@ -47,7 +48,7 @@ class Order:
     @property
     def python(self) -> Path:
         """The interpreter that uv is shown: that of the base's model overlay."""
-        return model_of(self.base, self.root, uv=uv.uv_path())
+        return model_of(self.base, self.root, uv=uv_path())
 
     @property
     def exact(self) -> Lock | None:
@@ -81,7 +82,8 @@ class Order:
     def uv(self) -> uv.Uv:
         """uv, bound to the policy."""
         most = self.policy.max_seconds
-        return uv.find_uv(policy=self.policy, ends=None if most is None else self.begun + most)
+        ends = None if most is None else self.begun + most
+        return uv.find_uv(policy=self.policy, ends=ends, memory=self.root / store.UV_FACTS)
 
     def build_options(self, of: Container[str] | None = None, *, builds: bool) -> list[str]:
         """What may be built from source, as options of uv; without ``builds`` nothing.

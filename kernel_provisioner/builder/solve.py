@@ -34,9 +34,13 @@ _NAMED = 8  # extras that a message names; a notebook may declare hundreds
 
 @dataclasses.dataclass(frozen=True)
 class Solution:
-    """A lock to install, and what it does to the base's packages."""
+    """A lock to install, the packages that it names, and what it does to the base's.
+
+    ``packages`` are those of the lock, as PEP 751 has them.
+    """
 
     lock: Path
+    packages: Sequence[Mapping[str, Any]]
     replaced: Mapping[str, tuple[str, str]]  # name → base's version, overlay's version
 
 
@@ -91,12 +95,12 @@ class Solver:
             return None
         self._judge(solution)
         kept.parent.mkdir(mode=0o700, exist_ok=True)
-        replace_text(kept, solution.lock.read_text(encoding="utf-8"), mode=0o600)
+        replace_text(kept, solution.lock.read_text(encoding="utf-8"), mode=0o600, durable=False)
         return solution
 
     def _judge(self, solution: Solution) -> None:
         """Raise NotAllowed where the policy does not let all of a solution in."""
-        packages = uv.locked_packages(solution.lock.read_text(encoding="utf-8"))
+        packages = solution.packages
         self._order.policy.refuse_plan([entry["name"] for entry in packages], self._order.extras)
         self._order.policy.refuse_bytes(_bytes_to_fetch(packages), "the extras are downloads of at least")
 
@@ -122,12 +126,12 @@ class Solver:
             text = kept.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:  # never resolved, or taken away by a builder that it failed
             return None
-        names = locked_versions(text)
-        if not names:
+        packages = uv.locked_packages(text)
+        if not packages:
             return None
         lock = self._scratch / "pylock.toml"
         lock.write_text(text, encoding="utf-8")
-        return Solution(lock, _replacements(names, self._order.manifest))
+        return Solution(lock, packages, _replacements(versions_of(packages), self._order.manifest))
 
     def _exact(self, options: Sequence[str]) -> Solution:
         """What the notebook's lock adds to the base; nothing is resolved."""
@@ -137,7 +141,8 @@ class Solver:
 
         changes = pick(self._order, self._order.exact, self._uv, self._scratch, options)
         replaced = {change.name: (change.replaces, change.version) for change in changes if change.replaces}
-        return Solution(self._scratch / "pylock.toml", replaced)
+        lock = self._scratch / "pylock.toml"
+        return Solution(lock, uv.locked_packages(lock.read_text(encoding="utf-8")), replaced)
 
     def _plan(self, options: Sequence[str]) -> Solution:
         """Resolve with the versions that a lock names; without them where they were only preferred."""
@@ -158,15 +163,9 @@ class Solver:
 
         ``wished`` are versions to hold whatever the base has, but for what is fixed.
         """
-        from .exact import same_public
-
         base = self._order.manifest
         have = base.distributions
-        others = {
-            name: version
-            for name, version in wished.items()
-            if name not in base.fixed and not (name in have and same_public(have[name], version))
-        }
+        others = _beyond(base, wished) if wished else {}
         roots = tuple(have) if set(others) & set(have) else ()
         try:
             return self._resolve({**have, **others}, roots, options)
@@ -193,9 +192,11 @@ class Solver:
             text = router.real(self._uv.lock(self._python, pinned, lock, common))
         except OverlayError as error:
             raise retold(error, order, router, order.extras) from error
-        audit.audit_origin(uv.locked_packages(text), order.manifest.tag, order.upstream)
+        packages = uv.locked_packages(text)
+        audit.audit_origin(packages, order.manifest.tag, order.upstream)
         lock.write_text(text, encoding="utf-8")
-        return Solution(lock, {change.name: (change.replaces, change.version) for change in replaced})
+        versions = {change.name: (change.replaces, change.version) for change in replaced}
+        return Solution(lock, packages, versions)
 
     def _older_for_want_of_wheels(self, solution: Solution) -> str:
         """Why an extra was taken in an old version, where it is for want of wheels; else nothing.
@@ -205,7 +206,7 @@ class Solver:
         without their dependencies, tell the newest versions; asking for one of them tells what
         is in its way, which may also be the base. These look-ups build nothing.
         """
-        planned = locked_versions(solution.lock.read_text(encoding="utf-8"))
+        planned = versions_of(solution.packages)
         try:
             newest = self._newest.result() if self._newest else {}
         except OverlayError:
@@ -305,6 +306,18 @@ def _named(names: Iterable[str], text: str) -> frozenset[str]:
     return frozenset(name for name in names if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text))
 
 
+def _beyond(base: BaseManifest, wished: Mapping[str, str]) -> dict[str, str]:
+    """The wished versions that are not the base's, but for what is fixed in every overlay."""
+    from .exact import same_public
+
+    have = base.distributions
+    return {
+        name: version
+        for name, version in wished.items()
+        if name not in base.fixed and not (name in have and same_public(have[name], version))
+    }
+
+
 def pins_of(changes: Sequence[uv.Change], extras: Sequence[str]) -> list[str]:
     """What fixes exactly these changes: versions, or the address that an extra names."""
     urls = {named_in(extra): url for extra in extras if (url := url_in(extra))}
@@ -323,9 +336,9 @@ def _bytes_to_fetch(packages: Sequence[Mapping[str, Any]]) -> int:
     return total
 
 
-def locked_versions(lock: str) -> dict[str, str]:
+def versions_of(packages: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Name → version of a lock's packages."""
-    return {entry["name"]: str(entry.get("version", "")) for entry in uv.locked_packages(lock)}
+    return {entry["name"]: str(entry.get("version", "")) for entry in packages}
 
 
 def wants_source(error: ResolutionFailed) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -58,21 +58,19 @@ def readdress(staging: Path, written_for: Path, python: Path) -> None:
     """
     forms = [form.encode() for form in shebangs_for(written_for)]  # uv has its own mind when to take which
     after = shebang_for(python).encode()
-    changed = {}
+    changed: dict[str, str] = {}
     for script in sorted(staging.glob("bin/*")):
         content = b"" if script.is_symlink() or not script.is_file() else script.read_bytes()
         if before := next((form for form in forms if content.startswith(form)), b""):
-            mode = script.stat().st_mode
-            script.unlink()  # it may be a hard link into uv's cache
-            script.write_bytes(after + content.removeprefix(before))
-            script.chmod(mode)
-            changed[script] = records.row_of(script)
+            _rewrite(script, after + content.removeprefix(before))
+            changed[script.name] = ",".join(records.row_of(script))
+    # Not by the parser of RECORDs: of thousands of rows these few change, and a cell waits.
+    row = re.compile(r"^((?:\.\./)+bin/)([^,\n]+),(.*)", re.MULTILINE)
     for record in staging.glob("lib*/python*/site-packages/*.dist-info/RECORD") if changed else ():
-        if "bin/" in record.read_text(encoding="utf-8"):
-            rows = list(records.rows(record.parent))
-            site = record.parent.parent
-            now = [(row[0], *changed.get(Path(os.path.normpath(site / row[0])), row[1:])) for row in rows]
-            _write_record(record.parent, now)
+        text = record.read_text(encoding="utf-8")
+        now = row.sub(lambda match: f"{match[1]}{match[2]},{changed.get(match[2]) or match[3]}", text)
+        if now != text:
+            _rewrite(record, now.encode())
 
 
 def _damaged(faults: list[records.Fault]) -> InstallFailed:
@@ -99,5 +97,16 @@ def _take_out(path: Path, site: Path) -> None:
 def _write_record(dist_info: Path, rows: Iterable[Sequence[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    (dist_info / "RECORD").unlink()  # it may be a hard link into uv's cache
-    (dist_info / "RECORD").write_text(text.getvalue(), encoding="utf-8")
+    _rewrite(dist_info / "RECORD", text.getvalue().encode())
+
+
+def _rewrite(path: Path, content: bytes) -> None:
+    """Give a file another content, but not to the file in uv's cache that it may be a hard link to."""
+    info = path.stat()
+    if info.st_nlink > 1:
+        path.unlink()
+        path.touch(info.st_mode)
+        path.chmod(info.st_mode)
+    with path.open("r+b") as file:  # not emptied first: ext4 then waits for the disk
+        file.write(content)
+        file.truncate()

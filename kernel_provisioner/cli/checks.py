@@ -24,9 +24,9 @@ from ..errors import OverlayError
 from ..hardware import Hardware, detect
 from ..inkernel.disk import human
 from ..overlay import store
+from ..pages import fetch
 from ..policy.traits import refuse_unknown
 from ..request import Request
-from ..router import fetch
 from ..selection import creatable, select
 from ..settings import CONFIG_NAME, Settings, load_section
 from ..uv import find_uv

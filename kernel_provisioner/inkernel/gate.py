@@ -37,7 +37,7 @@ OVERLAY, FAILED, ENTERED, PROGRESS, STAGING = (
     "staging",
 )
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, 524})  # as in locks.py
-_POLL = (0.004, 0.03)  # seconds between looks at the builder's progress, at first and in the long run
+_POLL = (0.002, 0.03)  # seconds between looks at the builder's progress, at first and in the long run
 _LITTLE = 65536  # bytes; a disk with less takes a small file at best
 _DIED = {
     "error": "BuildFailed",

@@ -43,6 +43,7 @@ LAUNCH_LOCK = "launch.lock"
 STAGING = "staging"
 SCRATCH = "scratch"
 CHECKED = ".checked"  # which files of uv's cache were found right, see records.Seen
+UV_FACTS = ".uv.json"  # see uv_facts
 WARM = "warm"  # after it: a fork server's
 _ELSEWHERE = "set TORCH_OVERLAY_ROOT to a directory that you and root alone can change"
 _UNFIT_FOR = 24 * 3600.0  # seconds; by then the index may hold a version that fits

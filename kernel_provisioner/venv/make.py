@@ -31,7 +31,7 @@ from ..overlay.environment import REMOVED, kernel_environment
 from ..overlay.skeleton import remove_tree, write_skeleton
 from ..request import Request
 from ..settings import Settings
-from ..uv import uv_path
+from ..uv_facts import uv_path
 from . import notes
 from .activate import activate_script, pip_config
 

@@ -15,13 +15,12 @@ import pytest
 from kernel_provisioner import locks
 from kernel_provisioner.overlay import store
 from tests.conftest import TorchBase
-from tests.support.environ import default_index
-from tests.support.index import LocalIndex, serve_index
+from tests.support.index import LocalIndex
 from tests.support.notebooks import write_notebook
 from tests.support.oracle import Oracle
 from tests.support.server import JupyterServer, jupyter_server
+from tests.support.tiny import serve_extras
 from tests.support.waiting import wait_for
-from tests.support.wheels import build_wheel
 
 from .lockless import Lockless
 
@@ -52,9 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def index(home: Path) -> Iterator[LocalIndex]:
     """An index in front of the registry that also has tiny packages."""
-    with serve_index(upstream=default_index()) as served:
-        for name in ("old-extra", "dying-extra", "lockless-extra"):
-            served.publish(build_wheel(home / "wheels", name))
+    with serve_extras(home / "wheels", "old-extra", "dying-extra", "lockless-extra") as served:
         yield served
 
 

@@ -13,6 +13,9 @@ from tests.support.waiting import wait_for
 
 from .scene import Scene, builders, installers, nobody_left, processes
 
+FILES = "*/0001/staging/lib*/python*/site-packages/large*/*"
+"""What uv copies. (The directories above are there before: uv makes them, looks into its cache, and fails.)"""
+
 
 def collected(scene: Scene, left: str) -> None:
     """Let the collector run; of the notebook's generations it keeps only ``left``."""
@@ -72,13 +75,13 @@ def test_a_half_unpacked_overlay_is_never_used(scene: Scene, tmp_path: Path) -> 
     notebook, paused = scene.notebook(*names), Paused(tmp_path, "unpacked")  # the latest that it may get to
     oracle = scene.oracle()
     with scene.launching(notebook, {**paused.env, "UV_LINK_MODE": "copy"}) as launch:
-        wait_for(lambda: any(scene.root.glob("*/0001/staging/lib")), "the first files", poll=0.001)
+        wait_for(lambda: any(scene.root.glob(FILES)), "the first files", poll=0.001)
         for process in installers(scene.root):
             process.suspend()
         builders(scene.root)[0].kill()
         assert launch.result()["state"] == store.State.ABANDONED.value
         nobody_left(scene.root)
-    assert any(scene.root.glob("*/0001/staging/lib"))
+    assert any(scene.root.glob(FILES))
     oracle.unharmed()
     assert Path(oracle.next_try(notebook, scene.env)["overlay"]).name == "0002"
 

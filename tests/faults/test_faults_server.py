@@ -13,13 +13,12 @@ import pytest
 from kernel_provisioner import locks
 from kernel_provisioner.overlay import store
 from tests.conftest import TorchBase
-from tests.support.environ import default_index
-from tests.support.index import LocalIndex, serve_index
+from tests.support.index import LocalIndex
 from tests.support.notebooks import write_notebook
 from tests.support.oracle import Oracle
 from tests.support.server import JupyterServer, jupyter_server
+from tests.support.tiny import serve_extras
 from tests.support.waiting import wait_for
-from tests.support.wheels import build_wheel
 
 from .scene import builders, nobody_left, processes
 
@@ -68,8 +67,7 @@ class Desk:
 @pytest.fixture
 def desk(torch_base_home: TorchBase, tmp_path: Path) -> Iterator[Desk]:
     """With an index in front of the registry, for a kernel on the real base."""
-    with serve_index(upstream=default_index()) as index:
-        index.publish(build_wheel(tmp_path / "wheels", "awaited"))
+    with serve_extras(tmp_path / "wheels", "awaited") as index:
         index.misbehave("/simple/awaited/", "wait")
         desk = Desk(torch_base_home, tmp_path, index)
         yield desk

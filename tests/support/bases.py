@@ -22,7 +22,8 @@ from kernel_provisioner.policy import Layer, Policy
 from kernel_provisioner.policy.traits import TorchPolicy
 from kernel_provisioner.request import Request
 from kernel_provisioner.settings import Settings
-from kernel_provisioner.uv import Uv, find_uv, uv_path
+from kernel_provisioner.uv import Uv, find_uv
+from kernel_provisioner.uv_facts import uv_path
 
 from .environ import clean_environment
 from .index import LocalIndex
@@ -208,6 +209,13 @@ class Bench(Workshop):
             self.env, self.overlays = env, overlays
             self.index.behave()
             self.index.credentials = None
+
+
+def assert_no_base(shop: Workshop) -> None:
+    """No base, no alias, no kernel; only lock files, which are never removed while somebody may wait."""
+    left = [path.name for path in (shop.data_dir / "torch-bases").glob("*") if path.suffix != ".lock"]
+    assert left == [], left
+    assert not (shop.data_dir / "kernels").exists()
 
 
 class Built:

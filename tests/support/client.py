@@ -106,3 +106,12 @@ class Debugger:
         self._asked += 1
         content = {"type": "request", "seq": self._asked, "command": command, "arguments": arguments}
         return ask(self._client, "control", "debug_request", content)
+
+    def set_breakpoint(self, code: str, line: int) -> None:
+        """Attach, and set a breakpoint in a cell that is about to be run."""
+        assert self("initialize", clientID="test", adapterID="", pathFormat="path")["success"]
+        assert self("attach")["success"]
+        source = {"path": self("dumpCell", code=code)["body"]["sourcePath"]}
+        told = self("setBreakpoints", breakpoints=[{"line": line}], source=source, sourceModified=False)
+        assert told["body"]["breakpoints"][0]["verified"]
+        assert self("configurationDone")["success"]

@@ -43,3 +43,10 @@ def set_torch_env(path: Path, torch_env: object) -> None:
     nb = json.loads(path.read_text(encoding="utf-8"))
     nb["metadata"]["torch_env"] = torch_env
     path.write_text(json.dumps(nb, indent=1) + "\n", encoding="utf-8")
+
+
+def printed_in(path: Path) -> str:
+    """What the cells of an executed notebook printed."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    return "".join("".join(output["text"]) for output in outputs if output["output_type"] == "stream")

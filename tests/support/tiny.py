@@ -1,10 +1,13 @@
-"""A base on which real kernels run, made in seconds: ipykernel is real, torch and what is heavy are tiny."""
+"""What real kernels can be given in seconds: a base in which all that is heavy is tiny, and tiny extras."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
-from .index import LocalIndex
+from .environ import default_index
+from .index import LocalIndex, serve_index
 from .torch_wheels import build_torch
 from .wheels import build_wheel
 
@@ -19,3 +22,12 @@ def offer_tiny_torch(index: LocalIndex, folder: Path, *tags: str) -> None:
     for name, version in HEAVY.items():
         files = {f"{name}/__init__.py": f"__version__ = {version!r}\n"}
         index.publish(build_wheel(folder, name, version, files=files))
+
+
+@contextlib.contextmanager
+def serve_extras(folder: Path, *names: str) -> Iterator[LocalIndex]:
+    """An index in front of this machine's registry that also has a tiny package of each name."""
+    with serve_index(upstream=default_index()) as index:
+        for name in names:
+            index.publish(build_wheel(folder, name))
+        yield index
