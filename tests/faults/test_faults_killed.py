@@ -14,7 +14,7 @@ from tests.support.waiting import wait_for
 from .scene import Scene, builders, installers, nobody_left, processes
 
 FILES = "*/0001/staging/lib*/python*/site-packages/large*/*"
-"""What uv copies. (The directories above are there before: uv makes them, looks into its cache, and fails.)"""
+"""What uv copies. (It makes the directories above also where it then finds nothing in its cache.)"""
 
 
 def collected(scene: Scene, left: str) -> None:
