@@ -37,7 +37,7 @@ def choose(request: Request, *, pinned: str, settings: Settings, root: store.Sto
     BaseNotFound where an adopted environment is no base any more, or InvalidRequest where this
     machine's preference is no tag.
     """
-    _check_preference(settings.preference)
+    check_preference(settings.preference)
     choice = _of_register(request, pinned, settings, root)
     if is_current(choice.base):
         return choice
@@ -45,8 +45,8 @@ def choose(request: Request, *, pinned: str, settings: Settings, root: store.Sto
     return _of_register(request, pinned, settings, root)
 
 
-def _check_preference(preference: str) -> None:
-    """A misspelt preference must not be passed over: the machine's owner relies on it."""
+def check_preference(preference: str) -> None:
+    """Raise InvalidRequest for a misspelt preference of this machine, whose owner relies on it."""
     if preference and preference not in FAMILIES and family_of(preference) is None:
         raise InvalidRequest(
             f"this machine's preference, {preference!r}, is no accelerator",

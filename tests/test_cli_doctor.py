@@ -48,6 +48,17 @@ def test_no_base_is_wrong_and_the_fix_makes_one(shop: Workshop) -> None:
     assert "jupyter overlay base create" in fix
 
 
+def test_a_preference_that_is_none_or_cannot_be_met_is_told(shop: Workshop) -> None:
+    """The one stops every kernel, the other is passed over by all."""
+    ((text, fix),) = wrong(shop, TORCH_OVERLAY_ACCELERATOR="gpu").items()
+    assert text == "this machine's preference, 'gpu', is no accelerator"
+    assert "cu126" in fix
+    told = shop.command("doctor", TORCH_OVERLAY_ACCELERATOR="cu999").stdout
+    assert "No base of cu999, which this machine prefers, fits: torch-cpu was taken." in " ".join(
+        told.split()
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -227,6 +227,13 @@ def test_a_preference_gives_way_where_no_base_of_it_fits_and_says_so() -> None:
     assert chosen.notices == ("No base of cu124, which this machine prefers, fits: torch-cu130 was taken.",)
 
 
+def test_a_preference_that_no_base_can_meet_is_not_passed_over() -> None:
+    """Shaped like a tag, and newer than any that is known, or mistyped."""
+    chosen = select(Request(), NEW_DRIVER, EVERY, preference="cu999")
+    assert chosen.base == CU130
+    assert chosen.notices == ("No base of cu999, which this machine prefers, fits: torch-cu130 was taken.",)
+
+
 @pytest.mark.parametrize(("asked", "chosen"), [("cu126", CU126), ("rocm", None), ("cpu", CPU)])
 def test_a_preference_does_not_touch_what_a_notebook_names(asked: str, chosen: BaseManifest | None) -> None:
     """Only auto and cuda are open to interpretation."""

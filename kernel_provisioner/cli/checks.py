@@ -20,6 +20,7 @@ from .. import locks, ownership
 from ..accelerators import family_of, index_url
 from ..base.adopt import is_current
 from ..base.registry import Register, RegisteredBase, read_register
+from ..choose import check_preference
 from ..errors import OverlayError
 from ..hardware import Hardware, detect
 from ..inkernel.disk import human
@@ -124,6 +125,7 @@ def _bases(register: Register, machine: Hardware, settings: Settings) -> Iterato
             )
             yield Finding("bases", WRONG, f"{tag} means {target}, and there is no such base", fix)
     try:
+        check_preference(settings.preference)
         chosen = select(
             Request(), machine, register.manifests, aliases=register.aliases, preference=settings.preference
         )
@@ -133,6 +135,8 @@ def _bases(register: Register, machine: Hardware, settings: Settings) -> Iterato
     yield Finding(
         "bases", OK, f"a notebook that leaves the choice open runs on {chosen.base.id} ({chosen.reason})"
     )
+    for notice in chosen.notices:
+        yield Finding("bases", NOTE, notice)
     best = creatable("auto", Request(), machine)
     if best and family_of(best) != "cpu" and family_of(chosen.base.tag) == "cpu" and not settings.preference:
         yield Finding(

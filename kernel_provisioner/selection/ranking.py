@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from packaging.version import Version
 
-from kernel_provisioner.accelerators import FAMILIES, TAGS, Tag, family_of
+from kernel_provisioner.accelerators import FAMILIES, Tag, family_of
 from kernel_provisioner.manifest import BaseManifest
 from kernel_provisioner.request import Request
 
@@ -93,9 +93,10 @@ def _merit(candidate: _Candidate) -> tuple[object, ...]:
 
 def _standing(preference: str, wish: str, pinned: str) -> str:
     """What this machine's preference means for ``wish``; empty: nothing. It never makes cuda a cpu."""
-    if pinned or wish not in ("auto", "cuda") or preference not in (*TAGS, *FAMILIES):
+    family = preference if preference in FAMILIES else family_of(preference)
+    if pinned or wish not in ("auto", "cuda") or family is None:
         return ""
-    return preference if wish == "auto" or "cuda" in (preference, family_of(preference)) else ""
+    return preference if wish in ("auto", family) else ""
 
 
 def _reason(fit: _Candidate, fits: list[_Candidate], wish: str, pinned: str, hardware: Machine) -> str:
