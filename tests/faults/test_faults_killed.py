@@ -120,16 +120,17 @@ def test_a_launch_that_comes_as_its_builder_leaves_begins_anew(scene: Scene, tmp
     scene.index.misbehave(f"/simple/{wheel.name}", "wait")
     notebook, paused = scene.notebook("left"), Paused(tmp_path, "found")
     oracle = scene.oracle()
-    with scene.launching(notebook) as first, scene.launching(notebook, paused.env) as second:
+    with scene.launching(notebook) as first:
         wait_for(lambda: any(one.path.endswith(wheel.name) for one in scene.index.asked), "the download")
-        joining = paused.reached()
-        for launcher in psutil.Process().children():
-            if launcher.pid != joining:
-                launcher.kill()
-        assert first.exception() is not None
-        nobody_left(scene.root)
-        scene.index.behave()
-        paused.go()
-        told = second.result()
+        with scene.launching(notebook, paused.env) as second:
+            joining = paused.reached()
+            for launcher in psutil.Process().children():
+                if launcher.pid != joining:
+                    launcher.kill()
+            assert first.exception() is not None
+            nobody_left(scene.root)
+            scene.index.behave()
+            paused.go()
+            told = second.result()
     assert (told["state"], Path(told["overlay"]).name) == ("ready", "0002")
     oracle.unharmed()
