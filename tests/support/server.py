@@ -109,12 +109,14 @@ def jupyter_server(
     runtime = Path(env["JUPYTER_RUNTIME_DIR"])
     runtime.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(16)
+    elsewhere = any(word.startswith("--gateway-url") for word in options)
+    warmly = everywhere() and not elsewhere
     log = runtime / f"{app}-{secrets.token_hex(4)}.log"
     command = [
         python, "-m", app, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={free_port()}", "--ServerApp.port_retries=50",
         f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}", *options,
-        *([WARM] if everywhere() and WARM not in options else []),
+        *([WARM] if warmly and WARM not in options else []),
     ]  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -124,7 +126,7 @@ def jupyter_server(
     try:
         url = _wait_until_ready(process, runtime, token, log)
         running = JupyterServer(url, token, root, log, process)
-        if everywhere():
+        if warmly:
             warm_up(running)
         yield running
     finally:
