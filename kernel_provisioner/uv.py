@@ -1,4 +1,4 @@
-"""Find, check and drive uv: the one place that knows its command line.
+"""Find, check and drive uv: the one place, with ``uv_facts``, that knows its command line.
 
 uv always gets a neutral working directory, a requirements file of our own and no shell; the
 user's and the system's own uv settings count, a ``uv.toml`` beside a notebook never does.

@@ -43,9 +43,9 @@ def hub(jupyterhub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Hub:
 def notebook(user: User, name: str, *extras: str, torch: str = "") -> str:
     """A notebook of a user's with these extras; its path as their server knows it."""
     wanted = {"extras": extras, "torch": torch} if torch else {"extras": extras}
-    write_notebook(user.home / "work" / name, torch_env=wanted, kernel=KERNEL)
-    user.give(user.home / "work")
-    return f"work/{name}"
+    write_notebook(user.home / "books" / name, torch_env=wanted, kernel=KERNEL)
+    user.give(user.home / "books")
+    return f"books/{name}"
 
 
 def overlays(user: User) -> Path:
@@ -211,7 +211,7 @@ def test_torch_is_upgraded_rolled_back_and_removed_under_running_users(hub: Hub,
             )
             refused = admin.run("base", "remove", old, check=False)
             assert refused.returncode == 2
-            assert f"kernel of {ada.home}/work/long run.ipynb" in refused.stdout
+            assert f"kernel of {ada.home}/books/long run.ipynb" in refused.stdout
 
             admin.run("base", "default", "cpu", old)
             started.restart()
@@ -225,13 +225,13 @@ def test_torch_is_upgraded_rolled_back_and_removed_under_running_users(hub: Hub,
 
             admin.run("base", "default", "cpu", old)
             refused = admin.run("base", "remove", new, check=False)
-            assert f"kernel of {ben.home}/work/new.ipynb" in refused.stdout
+            assert f"kernel of {ben.home}/books/new.ipynb" in refused.stdout
             assert set(bases(hub)) == {old, new}
             hub.stop(ben)  # which does not wait for the kernels of that server
             wait_for(lambda: admin.run("base", "remove", new, check=False).returncode == 0, "nobody uses it")
             assert bases(hub) == {old: True}
             assert running.execute("print(int(torch.ones(42).sum()))").stdout == "42\n", "through all of this"
-    with hub.server(ben).session("work/new.ipynb", KERNEL) as again:
+    with hub.server(ben).session("books/new.ipynb", KERNEL) as again:
         assert base_of(again) == old
         assert again.execute(f"import {EXTRAS[BEN]}").status == "ok", "with the same extras"
 
@@ -242,7 +242,7 @@ def test_root_prunes_as_each_user(hub: Hub) -> None:
     for user, extra in ((ada, EXTRAS[ADA]), (ben, EXTRAS[BEN])):
         with hub.server(user).session(notebook(user, "brief.ipynb", extra), KERNEL) as session:
             assert session.execute(f"import {extra}").status == "ok"
-        (user.home / "work/brief.ipynb").unlink()
+        (user.home / "books/brief.ipynb").unlink()
     with hub.server(ben).session(notebook(ben, "lasting.ipynb", EXTRAS[BEN]), KERNEL) as session:
         assert session.execute("1").status == "ok"
         wrong = hub.installation.run("prune", f"--TorchOverlay.overlay_root={overlays(ada)}", check=False)
@@ -251,7 +251,7 @@ def test_root_prunes_as_each_user(hub: Hub) -> None:
         told = hub.installation.script(DEPLOYMENT / "prune-overlays", ada.name, ben.name).stdout
         assert session.execute("1").status == "ok", "what is in use stays"
     for user in (ada, ben):
-        assert f"removing {user.home}/work/brief.ipynb" in told
+        assert f"removing {user.home}/books/brief.ipynb" in told
         for folder, names, files in os.walk(overlays(user)):
             owners = {Path(folder, name).lstat().st_uid for name in (*names, *files)}
             assert owners <= {user.uid}, folder

@@ -39,15 +39,15 @@ def found(
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A server's directory with ``work/nb.ipynb`` in it."""
-    write_notebook(tmp_path / "work" / "nb.ipynb")
+    """A server's directory with ``books/nb.ipynb`` in it."""
+    write_notebook(tmp_path / "books" / "nb.ipynb")
     return tmp_path
 
 
 @pytest.fixture
 def notebook(root: Path) -> Path:
     """The notebook in ``root``."""
-    return root / "work" / "nb.ipynb"
+    return root / "books" / "nb.ipynb"
 
 
 class Server:
@@ -84,7 +84,7 @@ def test_a_caller_that_names_its_notebook_is_believed(root: Path, notebook: Path
     """Before any other trace, relative to the kernel's directory, and whether or not the file is there."""
     env = {"KERNEL_NOTEBOOK_PATH": str(notebook), "JPY_SESSION_NAME": str(root / "other.ipynb")}
     assert found(env) == FoundNotebook(notebook, how="KERNEL_NOTEBOOK_PATH")
-    assert found({"KERNEL_NOTEBOOK_PATH": "nb.ipynb"}, cwd=root / "work").path == notebook
+    assert found({"KERNEL_NOTEBOOK_PATH": "nb.ipynb"}, cwd=root / "books").path == notebook
     assert found({"KERNEL_NOTEBOOK_PATH": "gone.ipynb"}, cwd=root).path == root / "gone.ipynb"
 
 
@@ -93,7 +93,7 @@ def test_a_session_names_its_notebook(notebook: Path) -> None:
     assert found({"JPY_SESSION_NAME": str(notebook)}) == FoundNotebook(notebook, how="JPY_SESSION_NAME")
 
 
-@pytest.mark.parametrize("name", ["work/nb.ipynb", "/work/nb.ipynb"])
+@pytest.mark.parametrize("name", ["books/nb.ipynb", "/books/nb.ipynb"])
 def test_a_path_of_the_servers_api_starts_at_its_directory(server: Server, notebook: Path, name: str) -> None:
     """Clients that send no name leave such a path in the variable."""
     assert found({"JPY_SESSION_NAME": name}, kernel_manager=server.kernel_manager).path == notebook
@@ -135,7 +135,7 @@ def test_a_server_started_from_inside_a_notebook_can_open_that_notebook(
 
 def test_the_row_of_the_session_is_found_at_a_restart(server: Server, notebook: Path) -> None:
     """It says where the notebook is now, also when the name from the first start is stale."""
-    server.add("work/nb.ipynb", "nb.ipynb")
+    server.add("books/nb.ipynb", "nb.ipynb")
     stale = write_notebook(notebook.with_name("Untitled.ipynb"))
     for env in ({}, {"JPY_SESSION_NAME": str(stale)}):
         assert found(env, kernel_manager=server.kernel_manager) == FoundNotebook(notebook, how="session")
@@ -143,21 +143,21 @@ def test_the_row_of_the_session_is_found_at_a_restart(server: Server, notebook: 
 
 def test_a_random_path_is_read_by_the_notebooks_name(server: Server, notebook: Path) -> None:
     """JupyterLab 4 sends one in the right directory until the kernel runs."""
-    server.add(f"work/{UUID}", "nb.ipynb")
+    server.add(f"books/{UUID}", "nb.ipynb")
     assert found(kernel_manager=server.kernel_manager).path == notebook
 
 
 def test_a_console_on_a_notebooks_kernel_does_not_hide_the_notebook(server: Server, notebook: Path) -> None:
     """Several sessions can share a kernel."""
-    server.add("work/Console 1", "Console 1", "console")
-    server.add("work/nb.ipynb", "nb.ipynb")
+    server.add("books/Console 1", "Console 1", "console")
+    server.add("books/nb.ipynb", "nb.ipynb")
     assert found(kernel_manager=server.kernel_manager).path == notebook
 
 
 def test_rows_of_other_kernels_and_of_gone_notebooks_do_not_count(server: Server) -> None:
     """A session that outlived its file has nothing to read."""
-    server.add("work/nb.ipynb", "nb.ipynb", kernel="k2")
-    server.add("work/gone.ipynb", "gone.ipynb")
+    server.add("books/nb.ipynb", "nb.ipynb", kernel="k2")
+    server.add("books/gone.ipynb", "gone.ipynb")
     assert found(kernel_manager=server.kernel_manager).how == "none"
 
 
@@ -180,7 +180,7 @@ def test_objects_that_misbehave_are_passed_over(notebook: Path) -> None:
 
 @pytest.mark.parametrize(
     ("script_name", "single"),
-    [("/voila/render/work/nb%20%C3%A4.ipynb", False), ("/", True)],
+    [("/voila/render/books/nb%20%C3%A4.ipynb", False), ("/", True)],
     ids=["page", "single"],
 )
 def test_voila_says_which_page_was_asked_for(tmp_path: Path, script_name: str, *, single: bool) -> None:

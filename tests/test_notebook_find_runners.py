@@ -29,8 +29,8 @@ OUTER = "/somewhere/outer.ipynb"
 
 @pytest.fixture
 def notebook(tmp_path: Path) -> Path:
-    """A notebook in ``work``, from whose parent commands are run."""
-    return write_notebook(tmp_path / "work" / "nb.ipynb")
+    """A notebook in ``books``, from whose parent commands are run."""
+    return write_notebook(tmp_path / "books" / "nb.ipynb")
 
 
 class Looked(Exception):
@@ -230,7 +230,7 @@ def test_jupyter_execute_knows_the_file(probe: Callable[..., list[Any]], noteboo
     assert told == [str(notebook), "jupyter execute", True]
 
 
-@pytest.mark.parametrize("what", ["work/nb.ipynb", "work"], ids=["one notebook", "a directory"])
+@pytest.mark.parametrize("what", ["books/nb.ipynb", "books"], ids=["one notebook", "a directory"])
 def test_voila_warms_kernels_for_notebooks(
     probe: Callable[..., list[Any]], notebook: Path, what: str
 ) -> None:
