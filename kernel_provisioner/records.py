@@ -8,21 +8,15 @@ The format: https://packaging.python.org/en/latest/specifications/recording-inst
 from __future__ import annotations
 
 import base64
-import contextlib
 import csv
 import dataclasses
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from .files import replace_text
-
-Row = tuple[str, str, str]
-"""A row of RECORD: path relative to the site directory, ``algorithm=digest``, size in bytes."""
+from .seen import Row, Seen, parse
 
 _CHUNK = 1 << 20
 _ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})  # the specification forbids weaker ones
@@ -50,11 +44,7 @@ def dist_infos(site_dir: Path) -> list[Path]:
 
 def rows(dist_info: Path) -> Iterator[Row]:
     """The rows of RECORD."""
-    with (dist_info / "RECORD").open(encoding="utf-8", newline="") as file:
-        for row in csv.reader(file):
-            if row:
-                path, hashed, size = (*row, "", "")[:3]
-                yield path, hashed, size
+    yield from parse(_text(dist_info))
 
 
 def row_of(file: Path) -> tuple[str, str]:
@@ -62,53 +52,17 @@ def row_of(file: Path) -> tuple[str, str]:
     return f"sha256={_digest(file, 'sha256')}", str(file.stat().st_size)
 
 
-class Seen:
-    """Files of one distribution that were read and found right, remembered in ``path``; without one, none.
-
-    An overlay's files are hard links to uv's cache, so the next overlay with the same package has
-    the same inodes. What still has its inode, time and size need not be read again: that is most of
-    the work of a check.
-    """
-
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
-        self._marks: dict[str, list[Any]] = {}
-        self._new = False
-        if path is not None:
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                self._marks = dict(json.loads(path.read_bytes()))
-
-    def knows(self, row: Row, info: os.stat_result) -> bool:
-        """Whether the file of a RECORD's row is one that was right."""
-        path, hashed, size = row
-        mark = [info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size, hashed, size]
-        return self._marks.get(path) == mark
-
-    def add(self, row: Row, info: os.stat_result) -> None:
-        """Remember a file that is right, if others may come that are the same file."""
-        if info.st_nlink > 1:
-            self._marks[row[0]] = [info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size, *row[1:]]
-            self._new = True
-
-    def save(self) -> None:
-        """Write down what was added; a disk that says no costs time, nothing else."""
-        if self._new and self._path is not None:
-            with contextlib.suppress(OSError):
-                self._path.parent.mkdir(mode=0o700, exist_ok=True)
-                replace_text(self._path, json.dumps(self._marks), mode=0o600, durable=False)
-
-
 def check(dist_info: Path, memory: Path | None = None) -> list[Fault]:
     """All faults of one distribution; compiled bytecode and rows without a hash are not looked at.
 
-    ``memory`` is a directory in which files that were found right are remembered, see ``Seen``.
+    ``memory`` is a directory in which files that were found right are remembered, see ``seen``.
     """
     name = dist_info.name.removesuffix(".dist-info")
-    known = Seen(memory / f"{name}.json" if memory else None)
     faults = []
     site = os.open(dist_info.parent, os.O_RDONLY | os.O_CLOEXEC)  # of thousands of paths, the short part
     try:
-        for row in rows(dist_info):
+        seen = Seen(memory / f"{name}.json" if memory else None, _text(dist_info), site)
+        for row in seen.unknown():
             path, hashed, _ = row
             if path.endswith(".pyc") or (not hashed and path.startswith(dist_info.name)):
                 continue
@@ -117,17 +71,16 @@ def check(dist_info: Path, memory: Path | None = None) -> list[Fault]:
             except FileNotFoundError:
                 faults.append(Fault(name, path, "missing"))
                 continue
-            if known.knows(row, info):
-                continue
             if kind := _fault(Path(f"{dist_info.parent}/{path}"), row, info):
                 faults.append(Fault(name, path, kind))
-            elif hashed:
-                known.add(row, info)
+            else:
+                seen.add(row, info)
+        if not faults:
+            seen.save()
     except (OSError, ValueError, csv.Error) as error:  # not text, or a name with a NUL in it
         faults.append(Fault(name, f"{dist_info.name}/RECORD", f"unreadable: {error}"))
     finally:
         os.close(site)
-    known.save()
     return faults
 
 
@@ -143,6 +96,11 @@ def _fault(file: Path, row: Row, info: os.stat_result) -> str:
     if algorithm not in _ALGORITHMS:
         return f"hashed with {algorithm}, which proves nothing"
     return "" if _digest(file, algorithm) == wanted else "altered"
+
+
+def _text(dist_info: Path) -> str:
+    with (dist_info / "RECORD").open(encoding="utf-8", newline="") as file:
+        return file.read()
 
 
 def _digest(path: Path, algorithm: str) -> str:

@@ -24,6 +24,8 @@ from .policy import OPEN, Policy
 from .uv_facts import facts_of, uv_path
 
 _HTTP_TIMEOUT = 30  # seconds; uv's own default for UV_HTTP_TIMEOUT
+_TRUE = frozenset({"1", "on", "t", "true", "y", "yes"})  # as uv reads its variables
+_CERTIFICATES = frozenset({"SSL_CERT_DIR", "SSL_CERT_FILE", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,14 @@ class Change:
     name: str
     version: str
     replaces: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A version that an index has, and that index; empty where uv does not say which."""
+
+    version: str
+    index: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +77,11 @@ class Uv:
         said = self.env.get("UV_HTTP_TIMEOUT", "")
         return int(said) if said.isdecimal() else _HTTP_TIMEOUT
 
+    @property
+    def _env_without_network(self) -> dict[str, str]:
+        """Without what names certificates, a hundred files that uv would read at every start."""
+        return {name: value for name, value in self.env.items() if name not in _CERTIFICATES}
+
     def index_options(self, first: str) -> list[str]:
         """Options that put the index ``first`` before all others.
 
@@ -98,23 +113,42 @@ class Uv:
         return _parse_plan(done.stdout)
 
     def lock(
-        self, python: Path, pins: Path, output: Path, options: Sequence[str], *, indexes: bool = True
+        self,
+        python: Path,
+        pins: Path,
+        output: Path,
+        options: Sequence[str],
+        *,
+        listed: Callable[[], Mapping[str, Listed]] | None = None,
+        indexes: bool = True,
     ) -> str:
-        """Exact pins as PEP 751 text (files with hashes); with ``indexes`` each package names its index."""
-        common: list[str | Path] = ["pip", "compile", "-q", "--no-deps", "--python", python, pins, *options]
-        common.append("--no-header")  # which would name this machine's directories
-        asked = Aside(lambda: self.run(*common, "--emit-index-annotation")) if indexes else None
-        done = self.run(*common, "--format", "pylock.toml", "-o", output)
+        """Exact pins as PEP 751 text (files with hashes); with ``indexes`` each package names its index.
+
+        ``listed`` tells where the pins come from, by default ``list_alone``; asked meanwhile.
+        """
+        where = Aside(listed or (lambda: self.list_alone(python, pins, options))) if indexes else None
+        done = self._compile(python, pins, [*options, "--format", "pylock.toml", "-o", os.fspath(output)])
         if done.returncode != 0:
             raise failure("the plan cannot be locked", done.stderr)
-        if asked is None:
-            return output.read_text(encoding="utf-8")
-        where = asked.result()
-        if where.returncode != 0:
-            raise failure("the plan cannot be locked", where.stderr)
-        text = _name_indexes(output.read_text(encoding="utf-8"), _parse_indexes(where.stdout))
-        output.write_text(text, encoding="utf-8")
+        text = output.read_text(encoding="utf-8")
+        if where is not None:
+            text = _name_indexes(text, where.result())
+            output.write_text(text, encoding="utf-8")
         return text
+
+    def list_alone(self, python: Path, requirements: Path, options: Sequence[str]) -> dict[str, Listed]:
+        """Name → what an index has for each requirement by itself, whatever that needs in its turn.
+
+        Nothing is built for that. Raises ResolutionFailed or InstallFailed.
+        """
+        done = self._compile(python, requirements, [*options, "--no-annotate", "--emit-index-annotation"])
+        if done.returncode != 0:
+            raise failure("the plan cannot be locked", done.stderr)
+        return _parse_listed(done.stdout)
+
+    def _compile(self, python: Path, requirements: Path, options: Sequence[str]) -> process.Completed:
+        quiet = ("-q", "--no-header")  # which would name this machine's directories
+        return self.run("pip", "compile", *quiet, "--no-deps", "--python", python, requirements, *options)
 
     def install_lock(
         self,
@@ -157,7 +191,8 @@ class Uv:
         if self.cache and argv[0] == "pip":
             with contextlib.suppress(OSError):  # uv itself will say so
                 ownership.make_private(self.cache)
-        offline = ("--offline",) if self.policy.offline and "--offline" not in argv else ()
+        wanted = self.policy.offline or self.env.get("UV_OFFLINE", "").lower() in _TRUE
+        offline = ("--offline",) if wanted and "--offline" not in argv else ()
         installs = "install" in argv and "--dry-run" not in argv
         timeout = float(self.http_timeout * (self.installing if installs else self.planning))
         left = timeout if self.ends is None else self.ends - time.monotonic()
@@ -166,7 +201,7 @@ class Uv:
         try:
             done = process.run(
                 (self.path, *argv, "--color", "never", "--no-progress", *offline),
-                env=self.env,
+                env=self._env_without_network if offline or "--offline" in argv else self.env,
                 on_line=on_line,
                 timeout=min(timeout, left),
             )
@@ -299,22 +334,23 @@ def _parse_plan(stdout: str) -> list[Change]:
     ]
 
 
-def _parse_indexes(requirements: str) -> dict[str, str]:
-    """Package name → index, from ``uv pip compile --emit-index-annotation``."""
+def _parse_listed(requirements: str) -> dict[str, Listed]:
+    """Package name → version and index, from ``uv pip compile --emit-index-annotation``."""
     found, name = {}, ""
     for line in requirements.splitlines():
-        if match := re.match(r"([A-Za-z0-9._-]+)==", line):
-            name = match.group(1)
+        if match := re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)", line):
+            name = match[1]
+            found[name] = Listed(match[2])
         elif match := re.match(r"\s+# from (\S+)", line):
-            found[name] = match.group(1)
+            found[name] = Listed(found[name].version, match[1])
     return found
 
 
-def _name_indexes(lock: str, indexes: Mapping[str, str]) -> str:
+def _name_indexes(lock: str, listed: Mapping[str, Listed]) -> str:
     """The lock with ``index`` keys (PEP 751), by which uv finds the files in its ordinary cache."""
 
     def add(match: re.Match[str]) -> str:
-        index = indexes.get(match.group(1))
-        return match.group(0) + (f"index = {json.dumps(index)}\n" if index else "")
+        known = listed.get(match[1])
+        return match[0] + (f"index = {json.dumps(known.index)}\n" if known and known.index else "")
 
     return re.sub(r'^name = "([^"]+)"\nversion = "[^"]+"\n', add, lock, flags=re.MULTILINE)

@@ -24,6 +24,7 @@ FLOORS = (
     "ownership",
     "manifest",
     "accelerators",
+    "seen",
     "records",
     "fields",
     "pylock",

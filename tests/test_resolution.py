@@ -52,10 +52,11 @@ def test_a_further_index_of_the_users_counts_but_never_for_pytorchs_packages(ben
 
 def test_a_users_index_strategy_never_brings_a_wrong_build(bench: Bench) -> None:
     """With ``unsafe-best-match`` uv prefers the newest of all; the overlay is refused, and says why."""
+    base = bench.base()  # which that setting would keep from being made
     bench.env["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     bench.publish("torchaudio", "9.0")
     bench.publish("torchaudio", "2.6.0+cpu", tag="cpu", requires=["torch==2.6.0"])
-    built = bench.overlay(bench.base(), "torchaudio")
+    built = bench.overlay(base, "torchaudio")
     assert not built.ready
     assert f"torchaudio would come from {bench.index.default}" in built.told
     assert "UV_INDEX_STRATEGY" in built.told

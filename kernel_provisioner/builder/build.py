@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import room, uv
+from ..aside import Aside
 from ..errors import BuildFailed, InstallFailed, OverlayError
 from ..overlay import store
-from ..overlay.skeleton import CONSTRAINTS, remove_tree
+from ..overlay.skeleton import CONSTRAINTS, remove_tree, write_receipts
 from ..pausepoint import pause
+from ..uv_facts import uv_path
 from .order import Order
 from .progress import Progress
 from .solve import Solution, Solver
@@ -38,8 +40,13 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
     builds = cell_ran and order.policy.builds
     if order.exact is None:
         order.policy.refuse_unlocked()
+    receipts = Aside(lambda: _write_receipts(order))  # while uv looks for what is needed
     with tempfile.TemporaryDirectory(prefix="torch-overlay-", dir=order.generation.path) as name:
-        solution = Solver(order, root, progress, Path(name), builds=builds).solve()
+        try:
+            solution = Solver(order, root, progress, Path(name), builds=builds).solve()
+        finally:
+            receipts.result()
+        pause("laid out")
         if solution is None:
             return False
         pause("planned")
@@ -60,6 +67,11 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
     count = f"{len(installed)} package{'s' * (len(installed) != 1)}"
     progress.say("ready", f"{count} added", total=len(installed))
     return True
+
+
+def _write_receipts(order: Order) -> None:
+    """What installers need of the overlay; not written by the launch, for the kernel needs none of it."""
+    write_receipts(order.generation.path, order.manifest, order.base.skeleton_path, uv=uv_path())
 
 
 def install(order: Order, solution: Solution, progress: Progress, *, builds: bool) -> list[Installed]:

@@ -12,12 +12,10 @@ from pathlib import Path
 from types import FrameType
 
 from .. import locks
-from ..aside import Aside
 from ..errors import InstallFailed, LockTimeout, ResolutionFailed
 from ..overlay import store
-from ..overlay.skeleton import remove_tree, write_receipts
+from ..overlay.skeleton import remove_tree
 from ..pausepoint import pause
-from ..uv_facts import uv_path
 from . import limits, turns
 from .build import build, failure_of
 from .order import Order
@@ -98,12 +96,7 @@ def _build_or_look_elsewhere(generation: store.Generation, progress: Progress, *
     root = store.Store(generation.path.parent.parent)
     order = Order.read(generation, root.root)
     pause("begun")
-    tool = uv_path()
-    checked = Aside(lambda: order.uv)
-    # Not by the launch: the kernel, which is starting now, needs none of it.
-    write_receipts(generation.path, order.manifest, order.base.skeleton_path, uv=tool)
-    whole_timeout = checked.result().whole_timeout
-    pause("laid out")
+    whole_timeout = order.uv.whole_timeout
     known = root.lock_path(order.key)
     try:
         with turns.only_one(root.root, known, progress):

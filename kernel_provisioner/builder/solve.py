@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import uv
-from ..aside import Aside
 from ..errors import InstallFailed, OverlayError, ResolutionFailed
 from ..files import replace_text
 from ..inkernel.packages import named_in
@@ -60,7 +60,7 @@ class Solver:
         self._python = order.python
         self._open = contextlib.ExitStack()
         self._routing: Router | None = None
-        self._newest: Aside[dict[str, str]] | None = None
+        self._newest: Mapping[str, str] = {}
 
     def solve(self, *, anew: bool = False) -> Solution | None:
         """A known lock of the same order, or a new one; None where only a cell's consent is missing.
@@ -182,14 +182,13 @@ class Solver:
         router = self._router
         sources = [*self._uv.index_options(router.url), *order.index_options]
         common = [*sources, "--build-constraints", str(held), *options]
-        if not order.exact and order.policy.builds and not (self._builds and not order.policy.buildable):
-            self._newest = Aside(self._names_and_versions)
         try:
             changes = self._uv.plan(self._python, wanted, ["-c", str(held), *common])
             replaced = audit.audit_plan(changes, order.manifest, pins=order.policy.pins)
             pinned = self._file("pins.txt", pins_of(changes, order.extras))
             lock = self._scratch / "pylock.toml"
-            text = router.real(self._uv.lock(self._python, pinned, lock, common))
+            listed = functools.partial(self._list, changes, pinned, common)
+            text = router.real(self._uv.lock(self._python, pinned, lock, common, listed=listed))
         except OverlayError as error:
             raise retold(error, order, router, order.extras) from error
         packages = uv.locked_packages(text)
@@ -197,6 +196,27 @@ class Solver:
         lock.write_text(text, encoding="utf-8")
         versions = {change.name: (change.replaces, change.version) for change in replaced}
         return Solution(lock, packages, versions)
+
+    def _list(
+        self, changes: Sequence[uv.Change], pinned: Path, options: Sequence[str]
+    ) -> dict[str, uv.Listed]:
+        """Where the changes come from; and the newest versions of the extras, where these matter.
+
+        Both in one look-up, as long as each extra is there in its newest version.
+        """
+        policy = self._order.policy
+        if self._order.exact or not policy.builds or (self._builds and not policy.buildable):
+            return self._uv.list_alone(self._python, pinned, options)
+        declared = {named_in(extra) for extra in self._order.extras}
+        others = [f"{change.name}=={change.version}" for change in changes if change.name not in declared]
+        listed: dict[str, uv.Listed] = {}
+        with contextlib.suppress(OverlayError):
+            names = self._file("names.txt", [*self._order.extras, *others])
+            listed = self._uv.list_alone(self._python, names, self._look_up_options)
+        self._newest = {name: found.version for name, found in listed.items() if name in declared}
+        if all(change.name in listed and listed[change.name].version == change.version for change in changes):
+            return listed
+        return self._uv.list_alone(self._python, pinned, options)
 
     def _older_for_want_of_wheels(self, solution: Solution) -> str:
         """Why an extra was taken in an old version, where it is for want of wheels; else nothing.
@@ -207,11 +227,7 @@ class Solver:
         is in its way, which may also be the base. These look-ups build nothing.
         """
         planned = versions_of(solution.packages)
-        try:
-            newest = self._newest.result() if self._newest else {}
-        except OverlayError:
-            return ""
-        for name, version in newest.items():
+        for name, version in self._newest.items():
             if planned.get(name, version) == version:
                 continue
             wanted = self._file("newest.txt", [*self._order.extras, f"{name}=={version}"])
@@ -223,16 +239,6 @@ class Solver:
             except OverlayError:
                 continue
         return ""
-
-    def _names_and_versions(self) -> dict[str, str]:
-        """Name → newest version of each extra, whatever it needs."""
-        names = self._file("names.txt", self._order.extras)
-        done = self._uv.run(
-            "pip", "compile", "-q", "--no-header", "--no-annotate", "--python", self._python, names,
-            "--no-deps", *self._look_up_options,
-        )  # fmt: skip
-        lines = done.check("the newest versions are not known").stdout.splitlines()
-        return dict(line.split("==", 1) for line in lines if "==" in line)
 
     @property
     def _look_up_options(self) -> list[str]:

@@ -110,7 +110,7 @@ def test_a_ready_overlay_launches_on_a_full_disk(scene: Scene, small_disk: Small
 
 @pytest.mark.root
 @pytest.mark.fault(9)
-@pytest.mark.parametrize("point", ["laid out", "verified"])
+@pytest.mark.parametrize("point", ["begun", "verified"])
 def test_a_disk_that_fills_up_during_a_build(
     scene: Scene, small_disk: SmallDisk, tmp_path: Path, point: str
 ) -> None:
@@ -127,7 +127,7 @@ def test_a_disk_that_fills_up_during_a_build(
         paused.go()
         told = launch.result()
     nobody_left(scene.root)
-    early = point == "laid out"
+    early = point == "begun"
     assert told["state"] == (store.State.ABANDONED if early else store.State.FAILED).value
     failure = gate._died(Path(told["overlay"])) if early else told["build"]
     explains(failure, cause="disk is full at", path=disk, step="TORCH_OVERLAY_ROOT")
