@@ -29,7 +29,7 @@ from typing import Any
 import program
 from measure import Start, measure
 from report import announce, median, seconds, table
-from ways import WAYS, Trial, Way, Work, bare, forget, set_environment
+from ways import WAYS, Trial, Way, Work, bare, set_aside, set_environment
 
 from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.inkernel.disk import human, usage
@@ -115,7 +115,7 @@ class Bench:
         first = await self._start(trial)
         after = usage(trial.trees)
         again = await self._start(way.trial(self._work, folder))
-        forget(self._work, trial, folder)
+        set_aside(self._work, trial, folder)
         return Sample(
             making + first,
             again,

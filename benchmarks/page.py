@@ -34,8 +34,9 @@ _HEAD = """\
 Anyone can run these: `make bench`. All ways that are compared take turns in one run on one machine, and
 the ratios are what counts: absolute times are those of a small virtual machine. `benchmarks/results`
 holds every single number. The load under each table says how busy the machine was otherwise; a busy one
-costs an overlay that is built beside a starting kernel most. For a minute after many files were
-deleted, ext4 takes several times as long to make new ones: let the disk rest between two runs.
+costs an overlay that is built beside a starting kernel most. For some minutes after many files were
+deleted, ext4 without a journal takes many times as long to make new ones beside them, so nothing is
+deleted before a run has ended: let the disk rest between two runs.
 """
 _SECTIONS: tuple[tuple[str, str, Callable[[Raw], str]], ...] = (
     ("launch", "How long a start takes", launch.told),

@@ -217,9 +217,12 @@ def _notebook(folder: Path, torch_env: Mapping[str, Any] | None = None, *, scrip
     return write_notebook(folder / f"{folder.name}.ipynb", torch_env, script=script)
 
 
-def forget(work: Work, trial: Trial, folder: Path) -> None:
-    """Remove what a trial made, so that the next one begins with nothing."""
-    shutil.rmtree(folder, ignore_errors=True)
+def set_aside(work: Work, trial: Trial, folder: Path) -> None:
+    """Let the next trial begin with nothing.
+
+    Moved into its ``folder``, not removed: where thousands of files were deleted a moment ago, ext4 without
+    a journal takes many times as long to make new ones (``recently_deleted`` in the kernel's ialloc.c).
+    """
     for tree in trial.trees:
         if tree.is_relative_to(work.cache):
-            shutil.rmtree(tree, ignore_errors=True)
+            tree.rename(folder / tree.name)

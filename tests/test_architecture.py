@@ -39,6 +39,7 @@ FLOORS = (
     "pages",
     "router",
     "uv_facts",
+    "uv_failures",
     "uv",
     "locks",
     "base",

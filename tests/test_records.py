@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -157,6 +158,43 @@ def test_an_altered_file_is_read_again_and_found(tmp_path: Path) -> None:
     module.write_bytes(b"#" * module.stat().st_size)
     assert [str(fault) for fault in records.check(dist_info, tmp_path / "seen")] == [
         "tiny/__init__.py is altered (tiny-1.0)"
+    ]
+
+
+def test_another_record_is_held_against_every_file(tmp_path: Path) -> None:
+    """A file that was right for one RECORD may be wrong for the next."""
+    site = _unpacked(tmp_path)
+    (dist_info,) = records.dist_infos(site)
+    (tmp_path / "cache").hardlink_to(site / "tiny/__init__.py")
+    assert records.check(dist_info, tmp_path / "seen") == []
+    record = dist_info / "RECORD"
+    text = record.read_text()
+    record.write_text(re.sub(r"(tiny/__init__.py,sha256=)[^,]+", rf"\1{'A' * 43}", text))
+    assert [fault.path for fault in records.check(dist_info, tmp_path / "seen")] == ["tiny/__init__.py"]
+    record.write_text(f"{text}tiny/more.py,,\n")
+    assert [str(fault) for fault in records.check(dist_info, tmp_path / "seen")] == [
+        "tiny/more.py is missing (tiny-1.0)"
+    ]
+
+
+def test_a_script_is_always_read_and_changes_nothing_for_the_others(tmp_path: Path) -> None:
+    """It names its environment's interpreter: each environment has its own, and its own row for it."""
+    site = _unpacked(tmp_path)
+    (dist_info,) = records.dist_infos(site)
+    module, script, record = site / "tiny/__init__.py", tmp_path / "bin/tiny", dist_info / "RECORD"
+    (tmp_path / "cache").hardlink_to(module)
+    script.parent.mkdir()
+    text = record.read_text()
+    for shebang in ("#!/one/python", "#!/another/python"):
+        script.write_text(shebang)
+        record.write_text(f"{text}../bin/tiny,{','.join(records.row_of(script))}\n")
+        assert records.check(dist_info, tmp_path / "seen") == []
+        before = module.stat()
+        module.write_bytes(b"#" * before.st_size)  # unseen, as above
+        os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
+    script.write_text("altered")
+    assert [str(fault) for fault in records.check(dist_info, tmp_path / "seen")] == [
+        "../bin/tiny is altered (tiny-1.0)"
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import uv, uv_facts
+from kernel_provisioner import uv, uv_facts, uv_failures
 from kernel_provisioner.errors import InstallFailed, ResolutionFailed, UvUnusable
 from kernel_provisioner.policy import Layer, Policy
 from tests.support.bases import Workshop
@@ -187,6 +187,20 @@ def test_offline_reaches_uv(shop: Workshop, python: Path, tmp_path: Path) -> Non
     assert shop.index.asked == []
 
 
+@pytest.mark.parametrize(("words", "said"), [((), ""), (("--offline",), ""), ((), "True"), ((), "false")])
+def test_certificates_are_read_only_where_the_network_may_be_used(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    """A hundred files at each start of uv, and a cell waits for it."""
+    env = {"SSL_CERT_DIR": "/etc/ssl/certs", "UV_SYSTEM_CERTS": "1", "KEPT": "1"}
+    if said:
+        env["UV_OFFLINE"] = said
+    tool = uv.Uv(_program(tmp_path / "uv", "/usr/bin/env"), uv_facts.MINIMUM, env)
+    seen = dict(line.partition("=")[::2] for line in tool.run("pip", "list", *words).stdout.splitlines())
+    assert seen["KEPT"] == "1"
+    assert {"SSL_CERT_DIR", "UV_SYSTEM_CERTS"}.isdisjoint(seen) is (bool(words) or said == "True")
+
+
 NO_SOLUTION = """Using Python 3.11.7 environment at: /x
 error: No solution found when resolving dependencies
   cause: Because a needs b>2 and you require a, we can conclude that your requirements are unsatisfiable.
@@ -204,6 +218,8 @@ error: No solution found when resolving dependencies
          InstallFailed, "503", "network"),
         ("error: No solution found\nhint: could not be queried (401 Unauthorized)\n",
          InstallFailed, "401", "credentials"),
+        ("error: Failed to parse environment variable `UV_OFFLINE`: expected a boolish value\n",
+         InstallFailed, "boolish", "unset UV_OFFLINE"),
         ("error: failed to write: No space left on device (os error 28)\n",
          InstallFailed, "No space", "free space"),
         ("error: Could not acquire lock\n  cause: failed to lock `/c`: No locks available (os error 37)\n",
@@ -218,7 +234,7 @@ def test_what_uv_says_becomes_a_reason_and_a_fix(
     stderr: str, kind: type[InstallFailed], why: str, fix: str
 ) -> None:
     """Whether there is no solution, or whether it could not be looked for."""
-    error = uv.failure("it failed", stderr)
+    error = uv_failures.failure("it failed", stderr)
     assert type(error) is kind
     assert why in error.why
     assert fix in error.fix
@@ -238,7 +254,7 @@ def test_what_uv_says_becomes_a_reason_and_a_fix(
 )
 def test_a_fault_of_the_network_is_told_from_one_of_the_files(why: str, passes: bool) -> None:
     """A lock is kept through the first and given up after the second."""
-    assert uv.may_pass(InstallFailed("it failed", why=why)) is passes
+    assert uv_failures.may_pass(InstallFailed("it failed", why=why)) is passes
 
 
 def test_credentials_never_stand_in_a_message(shop: Workshop, python: Path, tmp_path: Path) -> None:

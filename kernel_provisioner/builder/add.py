@@ -22,6 +22,7 @@ from ..policy import Policy
 from ..request import parse_request
 from ..router import Router
 from ..settings import load_policy
+from ..uv_failures import failure
 from . import audit
 from .build import bytes_in
 from .order import Order
@@ -71,7 +72,7 @@ def add(order: Order, requirements: Sequence[str]) -> list[str]:
             # What was judged, and nothing else: an index may change, and a package name an address.
             done = tool.run("pip", "install", "--python", python, "--no-deps", "-r", pins, *options)
             if done.returncode != 0:
-                raise uv.failure("a package could not be installed", done.stderr)
+                raise failure("a package could not be installed", done.stderr)
         except OverlayError as error:
             raise retold(error, order, router, wanted.extras) from error
     return [change.name for change in changes if change.replaces]

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import room, uv
+from .. import room
 from ..aside import Aside
 from ..errors import BuildFailed, InstallFailed, OverlayError
 from ..overlay import store
 from ..overlay.skeleton import CONSTRAINTS, remove_tree, write_receipts
 from ..pausepoint import pause
 from ..uv_facts import uv_path
+from ..uv_failures import may_pass
 from .order import Order
 from .progress import Progress
 from .solve import Solution, Solver
@@ -53,7 +54,7 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
         try:
             installed = install(order, solution, progress, builds=builds)
         except InstallFailed as error:
-            if not uv.may_pass(error):  # the next try looks for something else
+            if not may_pass(error):  # the next try looks for something else
                 root.lock_path(order.key).unlink(missing_ok=True)
             if order.exact:
                 from .exact import naming_files
