@@ -41,7 +41,8 @@ class Seen:
             with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
                 known = json.loads(self._path.read_bytes())
                 if known["record"] == self._digest() and self._as_they_were(known):
-                    return [*map(_row, known["own"]), *parse(self._lines(outside=True))]
+                    own = [_row([*map(str, row)]) for row in known["own"]]
+                    return [*own, *parse(self._lines(outside=True))]
         return list(parse(self._record))
 
     def add(self, row: Row, info: os.stat_result) -> None:
