@@ -75,7 +75,9 @@ def check(dist_info: Path, memory: Path | None = None) -> list[Fault]:
                 faults.append(Fault(name, path, kind))
             else:
                 seen.add(row, info)
-        if not faults:
+        if faults:
+            seen.forget()
+        else:
             seen.save()
     except (OSError, ValueError, csv.Error) as error:  # not text, or a name with a NUL in it
         faults.append(Fault(name, f"{dist_info.name}/RECORD", f"unreadable: {error}"))

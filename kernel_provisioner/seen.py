@@ -71,6 +71,12 @@ class Seen:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             replace_text(self._path, json.dumps(said), mode=0o600, durable=False)
 
+    def forget(self) -> None:
+        """Remember nothing, once something is wrong: the next time every file is looked at."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
     def _as_they_were(self, known: dict[str, Any]) -> bool:
         """Whether every linked file has its inode, time and size. (Links do not leave a device.)"""
         site = self._site

@@ -207,7 +207,7 @@ def test_a_file_of_ones_own_is_always_read(tmp_path: Path) -> None:
     assert not (tmp_path / "seen").exists()
 
 
-@pytest.mark.parametrize("change", [{"own": [[1, None]]}, {"paths": 5}, {"device": "x"}, {"inodes": []}])
+@pytest.mark.parametrize("change", [{"paths": 5}, {"device": "x"}, {"inodes": []}])
 def test_what_was_remembered_may_be_of_another_version(tmp_path: Path, change: dict[str, object]) -> None:
     """Whatever stands in it, what is there is looked at; never a traceback."""
     site = _unpacked(tmp_path)
@@ -218,6 +218,18 @@ def test_what_was_remembered_may_be_of_another_version(tmp_path: Path, change: d
     memory.write_text(json.dumps(json.loads(memory.read_bytes()) | change))
     (site / "tiny/__init__.py").write_text("altered")
     assert [fault.path for fault in records.check(dist_info, tmp_path / "seen")] == ["tiny/__init__.py"]
+
+
+def test_what_was_remembered_wrongly_is_forgotten(tmp_path: Path) -> None:
+    """A file that never was makes one check fail; the next looks at every file."""
+    site = _unpacked(tmp_path)
+    (dist_info,) = records.dist_infos(site)
+    (tmp_path / "cache").hardlink_to(site / "tiny/__init__.py")
+    assert records.check(dist_info, tmp_path / "seen") == []
+    memory = tmp_path / "seen/tiny-1.0.json"
+    memory.write_text(json.dumps(json.loads(memory.read_bytes()) | {"own": [[1, None]]}))
+    assert [fault.path for fault in records.check(dist_info, tmp_path / "seen")] == ["1"]
+    assert records.check(dist_info, tmp_path / "seen") == []
 
 
 def test_what_was_remembered_may_be_torn(tmp_path: Path) -> None:

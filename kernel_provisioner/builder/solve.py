@@ -205,7 +205,7 @@ class Solver:
         Both in one look-up, as long as each extra is there in its newest version.
         """
         policy = self._order.policy
-        if self._order.exact or not policy.builds or (self._builds and not policy.buildable):
+        if not policy.builds or (self._builds and not policy.buildable):
             return self._uv.list_alone(self._python, pinned, options)
         declared = {named_in(extra) for extra in self._order.extras}
         others = [f"{change.name}=={change.version}" for change in changes if change.name not in declared]
