@@ -1,10 +1,12 @@
-"""Files that are seen whole or not at all."""
+"""Files that are seen whole or not at all.
+
+Without ``tempfile``, which takes longer to import than a file to write, and a cell waits for a builder.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -14,7 +16,8 @@ def replace_text(path: Path, text: str, *, mode: int = 0o644, durable: bool = Tr
     ``durable``: flushed to the disk before it counts, so that a power cut leaves the old or the new.
     Raises OSError; then nothing is left behind.
     """
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.parent / f".{path.name}.{os.urandom(8).hex()}"
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:  # a path's bytes
             os.fchmod(fd, mode)
@@ -22,8 +25,8 @@ def replace_text(path: Path, text: str, *, mode: int = 0o644, durable: bool = Tr
             if durable:
                 file.flush()
                 os.fsync(fd)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise

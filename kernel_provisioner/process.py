@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -22,10 +22,82 @@ from . import room
 from .errors import CommandFailed
 from .inkernel.inherited import inherited_environment
 
-# Reads until our end of its input closes, which happens however we end, then kills a process group.
-_GUARD = ("/bin/sh", "-c", 'read -r _; kill -s KILL -- "-$0"')
+__all__ = ["Completed", "end_group", "guarded", "inherited_environment", "run", "spawn"]
 
-__all__ = ["Completed", "end_group", "inherited_environment", "run", "spawn"]
+
+class _Guard:
+    """A process that ends the process groups it watches, should this one be killed.
+
+    It reads lists of them until our end of its input closes, which happens however we end, and then kills
+    those of the last list. Where the machine takes no more processes there is none.
+    """
+
+    _SCRIPT = (
+        'while read -r said; do groups=$said; done; for one in $groups; do kill -s KILL -- "-$one"; done'
+    )
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._groups: set[int] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Have it for as long as the context lasts."""
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._dismiss()
+
+    @contextlib.contextmanager
+    def watching(self, group: int) -> Iterator[None]:
+        """Let it watch a group for as long as the context lasts; its number may be another's afterwards."""
+        with self.kept():
+            with self._lock:
+                self._groups.add(group)
+                self._tell()
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._groups.remove(group)
+                    self._tell()
+
+    def _start(self) -> None:
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(
+                ("/bin/sh", "-c", self._SCRIPT),
+                env={},
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def _tell(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            line = " ".join(map(str, self._groups)) + "\n"
+            with contextlib.suppress(OSError):  # somebody has killed it
+                os.write(self._process.stdin.fileno(), line.encode())
+
+    def _dismiss(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+        self._process = None
+
+
+_GUARD = _Guard()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +156,6 @@ def run(
         lack = room.lack_of(error, Path(words[0])) if ours else None
         fix = lack.fix if lack else ""
         raise CommandFailed(f"{words[0]} could not be started", why=str(error), fix=fix) from error
-    guard: subprocess.Popen[bytes] | None = None
     printed: tuple[list[str], list[str]] = ([], [])
     readers = [
         threading.Thread(target=_read_lines, args=(stream, lines, on_line), daemon=True)
@@ -98,13 +169,12 @@ def run(
 
     timer = threading.Timer(timeout, expire) if timeout else None
     try:
-        guard = _guard(child.pid)
-        for reader in readers:
-            reader.start()
-        if timer:
-            timer.start()
-        returncode = child.wait()
-        _dismiss(guard)
+        with _GUARD.watching(child.pid):
+            for reader in readers:
+                reader.start()
+            if timer:
+                timer.start()
+            returncode = child.wait()
         for reader in readers:
             reader.join()
     except BaseException:
@@ -112,7 +182,6 @@ def run(
         child.wait()
         raise
     finally:
-        _dismiss(guard)
         if timer:
             timer.cancel()
         for stream in (child.stdout, child.stderr):
@@ -153,34 +222,15 @@ def spawn(
     return child.pid
 
 
+def guarded() -> contextlib.AbstractContextManager[None]:
+    """Let the commands of the block share one guard, which takes as long to start as some of them run."""
+    return _GUARD.kept()
+
+
 def end_group(pid: int, how: int = signal.SIGKILL) -> None:
     """Send ``how`` to the process group that ``pid`` leads; one that is gone is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, how)
-
-
-def _guard(group: int) -> subprocess.Popen[bytes] | None:
-    """A process that ends ``group`` once this one has ended; None where the machine takes no more."""
-    try:
-        return subprocess.Popen(
-            [*_GUARD, str(group)],
-            env={},
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError:
-        return None
-
-
-def _dismiss(guard: subprocess.Popen[bytes] | None) -> None:
-    """End a guard before its group's number can be another's."""
-    if guard is not None and guard.stdin is not None:
-        guard.kill()
-        guard.wait()
-        guard.stdin.close()
 
 
 def _private(path: str, flags: int) -> int:

@@ -9,9 +9,10 @@ all others, which uv then takes from the normal index. Files never pass through 
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Collection, Iterable, Mapping
+from hmac import compare_digest
 from types import TracebackType
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -40,7 +41,7 @@ class Router:
         self.failures: dict[str, str] = {}
         self._timeout = timeout
         self._pages: dict[str, tuple[int, str]] = {}
-        self._secret = secrets.token_urlsafe(12)  # other users of the machine get no answers
+        self._secret = os.urandom(12).hex()  # other users of the machine get no answers
         self._server = Loopback(self._answer)
 
     @property
@@ -95,7 +96,7 @@ class Router:
 
     def _answer(self, path: str) -> tuple[int, str]:
         parts = path.strip("/").split("/")
-        known = len(parts) == 2 and secrets.compare_digest(parts[0].encode(), self._secret.encode())
+        known = len(parts) == 2 and compare_digest(parts[0].encode(), self._secret.encode())
         return self.page(parts[1]) if known else (404, "")
 
 

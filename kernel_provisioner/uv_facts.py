@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +79,8 @@ def checked_version(path: str) -> tuple[int, ...]:
 
 @functools.cache
 def _cache(path: str, env: tuple[tuple[str, str], ...]) -> Path | None:
+    import tempfile  # this is asked once in weeks
+
     said = process.run((path, "cache", "dir", "--color", "never"), env=dict(env), timeout=_PATIENCE)
     cache = Path("/", said.stdout.strip())  # uv works in the root directory
     return None if said.returncode != 0 or cache.parent == Path(tempfile.gettempdir()) else cache

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kernel_provisioner.builder.processors import one_left
 from kernel_provisioner.overlay import store
 from tests.support.bases import REPOSITORY, Bench, Built
 from tests.support.tree import tree_hash
@@ -359,3 +360,19 @@ def _named_in_processes(text: str) -> bool:
             if text in " ".join(process.cmdline()):
                 return True
     return False
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or len(os.sched_getaffinity(0)) == 1,
+    reason="only Linux lets a process choose among processors, and only where there are several",
+)
+def test_one_processor_is_left_to_the_kernel_for_a_while() -> None:
+    """Off one of those that there were, also for commands; afterwards on all of them again."""
+    code = "import os; print(len(os.sched_getaffinity(0)))"
+    there = os.sched_getaffinity(0)
+    with one_left():
+        kept = os.sched_getaffinity(0)
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert kept < there
+    assert int(said) == len(kept) == len(there) - 1
+    assert os.sched_getaffinity(0) == there

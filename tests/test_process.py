@@ -133,6 +133,27 @@ def test_a_command_does_not_outlive_who_ran_it(tmp_path: Path) -> None:
     wait_for(lambda: all(_gone(one.pid) for one in family), "the family has ended")
 
 
+def test_one_guard_is_enough_for_commands_that_run_at_once(tmp_path: Path) -> None:
+    """It ends all of them where we are killed, and nobody whom we have seen to the end."""
+    note = tmp_path / "pids"
+    child = f"import os, time; open({str(note)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(600)"
+    code = (
+        "import threading\nfrom kernel_provisioner import process\n"
+        "with process.guarded():\n"
+        f"    process.run([{PYTHON!r}, '-c', ''], env={{}})\n"
+        f"    run = lambda: process.run([{PYTHON!r}, '-c', {child!r}], env={{}})\n"
+        "    threading.Thread(target=run, daemon=True).start()\n"
+        "    run()"
+    )
+    parent = subprocess.Popen([PYTHON, "-c", code], cwd=Path(__file__).parents[1])
+    wait_for(lambda: note.exists() and note.read_text().count(" ") == 2, "both run")
+    family = psutil.Process(parent.pid).children(recursive=True)
+    assert len(family) == 3, "two commands and one guard"
+    parent.kill()
+    parent.wait(30)
+    wait_for(lambda: all(_gone(one.pid) for one in family), "the family has ended")
+
+
 def test_a_file_that_grows_over_its_limit_is_an_error_and_no_core_dump(tmp_path: Path) -> None:
     """The signal for it is ignored, in the child too, which is then told by the system."""
     large = tmp_path / "large"

@@ -17,11 +17,10 @@ from ..uv import Change
 _ACCELERATOR_PREFIXES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
 
 
-def audit_plan(changes: Sequence[Change], base: BaseManifest, *, pins: str) -> list[Change]:
-    """The base packages that the plan replaces in this overlay.
+def audit_plan(changes: Sequence[Change], base: BaseManifest, *, pins: str) -> None:
+    """Raise ResolutionFailed where the plan touches what is fixed, or brings what belongs to a base.
 
-    Raises ResolutionFailed where the plan touches what is fixed, or brings accelerator libraries
-    that belong to a base. ``pins`` is the policy: ``stack`` or ``all``.
+    That is accelerator libraries. ``pins`` is the policy: ``stack`` or ``all``.
     """
     for change in changes:
         if change.name in base.fixed or (change.replaces and pins == "all"):
@@ -40,7 +39,6 @@ def audit_plan(changes: Sequence[Change], base: BaseManifest, *, pins: str) -> l
             why=f"{base.id} is a cpu base: accelerator libraries are gigabytes that it could not use",
             fix='choose a CUDA base (kernel "torch-cu… (shared)"), or drop the extra that needs them',
         )
-    return [change for change in changes if change.replaces]
 
 
 def audit_origin(packages: Iterable[Mapping[str, Any]], tag: str, upstream: str) -> None:

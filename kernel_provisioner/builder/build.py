@@ -6,11 +6,11 @@ unpacks wheels into a staging directory that no interpreter looks at.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from ..overlay.skeleton import CONSTRAINTS, remove_tree, write_receipts
 from ..pausepoint import pause
 from ..uv_facts import uv_path
 from ..uv_failures import may_pass
+from . import processors
 from .order import Order
 from .progress import Progress
 from .solve import Solution, Solver
@@ -42,9 +43,10 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
     if order.exact is None:
         order.policy.refuse_unlocked()
     receipts = Aside(lambda: _write_receipts(order))  # while uv looks for what is needed
-    with tempfile.TemporaryDirectory(prefix="torch-overlay-", dir=order.generation.path) as name:
+    with _scratch(order.generation) as scratch:
         try:
-            solution = Solver(order, root, progress, Path(name), builds=builds).solve()
+            with processors.one_left() if not cell_ran else contextlib.nullcontext():
+                solution = Solver(order, root, progress, scratch, builds=builds).solve()
         finally:
             receipts.result()
         pause("laid out")
@@ -62,12 +64,24 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
                 raise naming_files(error, order.exact) from error
             what = error.what + room.needed(error.why, solution.packages)
             raise InstallFailed(what, why=error.why, fix=error.fix) from error
-    pause("verified")
-    order.refuse_late()
-    _publish(order, solution, installed, time.monotonic() - started)
-    count = f"{len(installed)} package{'s' * (len(installed) != 1)}"
-    progress.say("ready", f"{count} added", total=len(installed))
+        pause("verified")
+        order.refuse_late()
+        _publish(order, solution, installed, time.monotonic() - started)
+        count = f"{len(installed)} package{'s' * (len(installed) != 1)}"
+        progress.say("ready", f"{count} added", total=len(installed))
     return True
+
+
+@contextlib.contextmanager
+def _scratch(generation: store.Generation) -> Iterator[Path]:
+    """A directory for the files of one build, which nobody else looks at: the builder's lock is held."""
+    scratch = generation.path / "scratch"
+    remove_tree(scratch)  # one who was killed has left it
+    scratch.mkdir(mode=0o700)
+    try:
+        yield scratch
+    finally:
+        remove_tree(scratch)
 
 
 def _write_receipts(order: Order) -> None:
@@ -86,7 +100,7 @@ def install(order: Order, solution: Solution, progress: Progress, *, builds: boo
 
     progress.say("install", "Installing")
     # The lock holds no credentials; uv finds them by the index that they belong to.
-    sources = {package["name"] for package in solution.packages if not package.get("wheels")}
+    sources = _sources(solution) if order.policy.buildable else None
     options = [
         *tool.index_options(order.upstream),
         *order.index_options,
@@ -107,6 +121,11 @@ def install(order: Order, solution: Solution, progress: Progress, *, builds: boo
     if order.exact:
         _check_whole(order, installed)
     return installed
+
+
+def _sources(solution: Solution) -> set[str]:
+    """The packages that are to be built, for want of a wheel."""
+    return {package["name"] for package in solution.packages if not package.get("wheels")}
 
 
 def bytes_in(directory: Path) -> int:

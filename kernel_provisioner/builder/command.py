@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from .. import locks
+from .. import locks, process
 from ..errors import InstallFailed, LockTimeout, ResolutionFailed
 from ..overlay import store
 from ..overlay.skeleton import remove_tree
@@ -101,7 +101,8 @@ def _build_or_look_elsewhere(generation: store.Generation, progress: Progress, *
     try:
         with turns.only_one(root.root, known, progress):
             kind = "source" if cell_ran else "known" if known.exists() else "new"
-            with turns.turn(root.root, kind, progress), limits.deadline(whole_timeout):
+            turn = turns.turn(root.root, kind, progress)
+            with turn, limits.deadline(whole_timeout), process.guarded():
                 build(order, root, progress, cell_ran=cell_ran)
     except ResolutionFailed as error:
         from .elsewhere import look_elsewhere

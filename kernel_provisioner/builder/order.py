@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -78,9 +79,9 @@ class Order:
             newer += ["--exclude-newer-package", f"{name}=false"]
         return ["--find-links", str(self.base.receipts), *newer]
 
-    @property
+    @functools.cached_property
     def uv(self) -> uv.Uv:
-        """uv, bound to the policy."""
+        """uv, bound to the policy; looked for once."""
         most = self.policy.max_seconds
         ends = None if most is None else self.begun + most
         return uv.find_uv(policy=self.policy, ends=ends, memory=self.root / store.UV_FACTS)

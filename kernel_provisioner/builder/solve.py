@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import uv
+from ..accelerators import ECOSYSTEM
 from ..errors import InstallFailed, OverlayError, ResolutionFailed
 from ..files import replace_text
 from ..inkernel.packages import named_in
@@ -34,14 +35,16 @@ _NAMED = 8  # extras that a message names; a notebook may declare hundreds
 
 @dataclasses.dataclass(frozen=True)
 class Solution:
-    """A lock to install, the packages that it names, and what it does to the base's.
-
-    ``packages`` are those of the lock, as PEP 751 has them.
-    """
+    """A lock to install, the versions of the packages that it names, and what it does to the base's."""
 
     lock: Path
-    packages: Sequence[Mapping[str, Any]]
+    versions: Mapping[str, str]
     replaced: Mapping[str, tuple[str, str]]  # name → base's version, overlay's version
+
+    @functools.cached_property
+    def packages(self) -> Sequence[Mapping[str, Any]]:
+        """The packages of the lock, as PEP 751 has them: for rare questions, since reading takes its time."""
+        return uv.locked_packages(self.lock.read_text(encoding="utf-8"))
 
 
 class Solver:
@@ -100,9 +103,11 @@ class Solver:
 
     def _judge(self, solution: Solution) -> None:
         """Raise NotAllowed where the policy does not let all of a solution in."""
-        packages = solution.packages
-        self._order.policy.refuse_plan([entry["name"] for entry in packages], self._order.extras)
-        self._order.policy.refuse_bytes(_bytes_to_fetch(packages), "the extras are downloads of at least")
+        policy = self._order.policy
+        policy.refuse_plan(list(solution.versions), self._order.extras)
+        if policy.max_bytes is not None:
+            count = _bytes_to_fetch(solution.packages)
+            policy.refuse_bytes(count, "the extras are downloads of at least")
 
     def _solved(self) -> Solution:
         """A new solution; of packages of which only some may be built, with as many wheels as will do."""
@@ -131,7 +136,8 @@ class Solver:
             return None
         lock = self._scratch / "pylock.toml"
         lock.write_text(text, encoding="utf-8")
-        return Solution(lock, packages, _replacements(versions_of(packages), self._order.manifest))
+        versions = _versions_of(packages)
+        return Solution(lock, versions, _replacements(versions, self._order.manifest))
 
     def _exact(self, options: Sequence[str]) -> Solution:
         """What the notebook's lock adds to the base; nothing is resolved."""
@@ -140,9 +146,7 @@ class Solver:
         from .exact import pick
 
         changes = pick(self._order, self._order.exact, self._uv, self._scratch, options)
-        replaced = {change.name: (change.replaces, change.version) for change in changes if change.replaces}
-        lock = self._scratch / "pylock.toml"
-        return Solution(lock, uv.locked_packages(lock.read_text(encoding="utf-8")), replaced)
+        return _solution(self._scratch / "pylock.toml", changes)
 
     def _plan(self, options: Sequence[str]) -> Solution:
         """Resolve with the versions that a lock names; without them where they were only preferred."""
@@ -184,18 +188,18 @@ class Solver:
         common = [*sources, "--build-constraints", str(held), *options]
         try:
             changes = self._uv.plan(self._python, wanted, ["-c", str(held), *common])
-            replaced = audit.audit_plan(changes, order.manifest, pins=order.policy.pins)
+            audit.audit_plan(changes, order.manifest, pins=order.policy.pins)
             pinned = self._file("pins.txt", pins_of(changes, order.extras))
             lock = self._scratch / "pylock.toml"
             listed = functools.partial(self._list, changes, pinned, common)
             text = router.real(self._uv.lock(self._python, pinned, lock, common, listed=listed))
         except OverlayError as error:
             raise retold(error, order, router, order.extras) from error
-        packages = uv.locked_packages(text)
-        audit.audit_origin(packages, order.manifest.tag, order.upstream)
         lock.write_text(text, encoding="utf-8")
-        versions = {change.name: (change.replaces, change.version) for change in replaced}
-        return Solution(lock, packages, versions)
+        solution = _solution(lock, changes)
+        if not ECOSYSTEM.isdisjoint(solution.versions):
+            audit.audit_origin(solution.packages, order.manifest.tag, order.upstream)
+        return solution
 
     def _list(
         self, changes: Sequence[uv.Change], pinned: Path, options: Sequence[str]
@@ -226,9 +230,8 @@ class Solver:
         without their dependencies, tell the newest versions; asking for one of them tells what
         is in its way, which may also be the base. These look-ups build nothing.
         """
-        planned = versions_of(solution.packages)
         for name, version in self._newest.items():
-            if planned.get(name, version) == version:
+            if solution.versions.get(name, version) == version:
                 continue
             wanted = self._file("newest.txt", [*self._order.extras, f"{name}=={version}"])
             try:
@@ -342,9 +345,15 @@ def _bytes_to_fetch(packages: Sequence[Mapping[str, Any]]) -> int:
     return total
 
 
-def versions_of(packages: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def _versions_of(packages: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Name → version of a lock's packages."""
     return {entry["name"]: str(entry.get("version", "")) for entry in packages}
+
+
+def _solution(lock: Path, changes: Sequence[uv.Change]) -> Solution:
+    versions = {change.name: change.version for change in changes}
+    replaced = {change.name: (change.replaces, change.version) for change in changes if change.replaces}
+    return Solution(lock, versions, replaced)
 
 
 def wants_source(error: ResolutionFailed) -> bool:

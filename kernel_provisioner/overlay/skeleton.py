@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -180,4 +179,7 @@ def _read(path: str, mtime_ns: int) -> dict[str, Any]:  # noqa: ARG001 - part of
 
 def remove_tree(path: Path) -> None:
     """Remove an overlay or a part of one; a tree that is gone is no error."""
-    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        import shutil  # a new overlay, which a cell waits for, has nothing to remove
+
+        shutil.rmtree(path, ignore_errors=True)
