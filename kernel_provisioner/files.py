@@ -16,8 +16,8 @@ def replace_text(path: Path, text: str, *, mode: int = 0o644, durable: bool = Tr
     ``durable``: flushed to the disk before it counts, so that a power cut leaves the old or the new.
     Raises OSError; then nothing is left behind.
     """
-    temporary = path.parent / f".{path.name}.{os.urandom(8).hex()}"
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    temporary = path.parent / f".{path.name}.{os.urandom(4).hex()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:  # a path's bytes
             os.fchmod(fd, mode)

@@ -132,17 +132,23 @@ def _unpacked(directory: Path, *, record: Record = "right") -> Path:
     return site
 
 
+def _seen(directory: Path) -> Path:
+    """The dist-info of a distribution whose only module is a hard link, and was found right once."""
+    site = _unpacked(directory)
+    (dist_info,) = records.dist_infos(site)
+    (directory / "cache").hardlink_to(site / "tiny/__init__.py")
+    assert records.check(dist_info, directory / "seen") == []
+    return dist_info
+
+
 def _faults(site: Path) -> list[str]:
     return [str(fault) for dist_info in records.dist_infos(site) for fault in records.check(dist_info)]
 
 
 def test_a_hard_linked_file_that_was_right_is_not_read_again(tmp_path: Path) -> None:
     """An overlay's files are links to the cache: what was read once is the same in the next overlay."""
-    site = _unpacked(tmp_path)
-    (dist_info,) = records.dist_infos(site)
-    module = site / "tiny/__init__.py"
-    (tmp_path / "cache").hardlink_to(module)
-    assert records.check(dist_info, tmp_path / "seen") == []
+    dist_info = _seen(tmp_path)
+    module = dist_info.parent / "tiny/__init__.py"
     before = module.stat()
     module.write_bytes(b"#" * before.st_size)  # unseen, for its time is set back: that it was not read shows
     os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -151,11 +157,8 @@ def test_a_hard_linked_file_that_was_right_is_not_read_again(tmp_path: Path) -> 
 
 def test_an_altered_file_is_read_again_and_found(tmp_path: Path) -> None:
     """What was remembered is the inode with its time and size, and the hash that it was held against."""
-    site = _unpacked(tmp_path)
-    (dist_info,) = records.dist_infos(site)
-    module = site / "tiny/__init__.py"
-    (tmp_path / "cache").hardlink_to(module)
-    assert records.check(dist_info, tmp_path / "seen") == []
+    dist_info = _seen(tmp_path)
+    module = dist_info.parent / "tiny/__init__.py"
     module.write_bytes(b"#" * module.stat().st_size)
     assert [str(fault) for fault in records.check(dist_info, tmp_path / "seen")] == [
         "tiny/__init__.py is altered (tiny-1.0)"
@@ -164,10 +167,7 @@ def test_an_altered_file_is_read_again_and_found(tmp_path: Path) -> None:
 
 def test_another_record_is_held_against_every_file(tmp_path: Path) -> None:
     """A file that was right for one RECORD may be wrong for the next."""
-    site = _unpacked(tmp_path)
-    (dist_info,) = records.dist_infos(site)
-    (tmp_path / "cache").hardlink_to(site / "tiny/__init__.py")
-    assert records.check(dist_info, tmp_path / "seen") == []
+    dist_info = _seen(tmp_path)
     record = dist_info / "RECORD"
     text = record.read_text()
     record.write_text(re.sub(r"(tiny/__init__.py,sha256=)[^,]+", rf"\1{'A' * 43}", text))
@@ -210,22 +210,16 @@ def test_a_file_of_ones_own_is_always_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"paths": 5}, {"device": "x"}, {"inodes": []}])
 def test_what_was_remembered_may_be_of_another_version(tmp_path: Path, change: dict[str, object]) -> None:
     """Whatever stands in it, what is there is looked at; never a traceback."""
-    site = _unpacked(tmp_path)
-    (dist_info,) = records.dist_infos(site)
-    (tmp_path / "cache").hardlink_to(site / "tiny/__init__.py")
-    assert records.check(dist_info, tmp_path / "seen") == []
+    dist_info = _seen(tmp_path)
     memory = tmp_path / "seen/tiny-1.0.json"
     memory.write_text(json.dumps(json.loads(memory.read_bytes()) | change))
-    (site / "tiny/__init__.py").write_text("altered")
+    (dist_info.parent / "tiny/__init__.py").write_text("altered")
     assert [fault.path for fault in records.check(dist_info, tmp_path / "seen")] == ["tiny/__init__.py"]
 
 
 def test_what_was_remembered_wrongly_is_forgotten(tmp_path: Path) -> None:
     """A file that never was makes one check fail; the next looks at every file."""
-    site = _unpacked(tmp_path)
-    (dist_info,) = records.dist_infos(site)
-    (tmp_path / "cache").hardlink_to(site / "tiny/__init__.py")
-    assert records.check(dist_info, tmp_path / "seen") == []
+    dist_info = _seen(tmp_path)
     memory = tmp_path / "seen/tiny-1.0.json"
     memory.write_text(json.dumps(json.loads(memory.read_bytes()) | {"own": [[1, None]]}))
     assert [fault.path for fault in records.check(dist_info, tmp_path / "seen")] == ["1"]

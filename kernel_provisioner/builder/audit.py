@@ -18,9 +18,10 @@ _ACCELERATOR_PREFIXES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
 
 
 def audit_plan(changes: Sequence[Change], base: BaseManifest, *, pins: str) -> None:
-    """Raise ResolutionFailed where the plan touches what is fixed, or brings what belongs to a base.
+    """Judge what a plan does to the base; ``pins`` is the policy: ``stack`` or ``all``.
 
-    That is accelerator libraries. ``pins`` is the policy: ``stack`` or ``all``.
+    Raises ResolutionFailed where it touches what is fixed, or brings accelerator libraries, which belong
+    to a base.
     """
     for change in changes:
         if change.name in base.fixed or (change.replaces and pins == "all"):

@@ -74,7 +74,10 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
 
 @contextlib.contextmanager
 def _scratch(generation: store.Generation) -> Iterator[Path]:
-    """A directory for the files of one build, which nobody else looks at: the builder's lock is held."""
+    """A directory for the files of one build, which nobody else looks at: the builder's lock is held.
+
+    Not by ``tempfile``, see ``files``; and gone only once the overlay is published, which a cell waits for.
+    """
     scratch = generation.path / "scratch"
     remove_tree(scratch)  # one who was killed has left it
     scratch.mkdir(mode=0o700)
