@@ -24,6 +24,7 @@ from .notebook.frames import calling_frames
 if TYPE_CHECKING:  # imported beside the event loop, on which Jupyter imports this file
     from .overlay.store import Identity
     from .prepare import Launch
+    from .settings import Files
     from .warm import ForkedKernel
 
 _Done = TypeVar("_Done")
@@ -50,6 +51,7 @@ class TorchOverlayProvisioner(LocalProvisioner):
     warm_idle = Float(600.0, help="Seconds without a kernel after which that process ends.").tag(config=True)
 
     _launch: Launch | None = None
+    _files: Files | None = None
     _warmly = False
 
     @default("warm")
@@ -62,11 +64,12 @@ class TorchOverlayProvisioner(LocalProvisioner):
 
     def _in_files(self, name: str) -> Any:
         """What our own configuration files say: the server's, where it says something, comes first."""
-        from .settings import load_section
+        from .settings import read_files
 
         trait: Any = self.traits()[name]
         try:
-            said = load_section("TorchOverlayProvisioner").get(name, trait.default_value)
+            files = self._files or read_files()
+            said = files.section("TorchOverlayProvisioner").get(name, trait.default_value)
             return trait.validate(self, said)
         except (OverlayError, TraitError) as error:  # no reason why a kernel should not start
             self.log.warning("TorchOverlayProvisioner.%s in a configuration file: %s", name, error)
@@ -101,12 +104,16 @@ class TorchOverlayProvisioner(LocalProvisioner):
     ) -> Launch:
         """What to start; in place of ``before``, of which nothing is kept that it does not need."""
         from .prepare import prepare
-        from .settings import load_settings
+        from .settings import Settings, load_settings, read_files
+
+        def settings() -> Settings:
+            self._files = read_files()
+            return load_settings(os.environ, config, files=self._files)
 
         launch = prepare(
             seen.notebook(),
             pinned=self.accelerator,
-            settings=functools.partial(load_settings, os.environ, config),
+            settings=settings,
             environ=environ,
             kernel_id=self.kernel_id or "",
         )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import functools
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -91,13 +92,16 @@ class TorchOverlay(Configurable):
         )
 
 
-def load_settings(environ: Mapping[str, str] = os.environ, config: Config | None = None) -> Settings:
+def load_settings(
+    environ: Mapping[str, str] = os.environ, config: Config | None = None, *, files: Files | None = None
+) -> Settings:
     """The settings in force here: files, then ``config`` (a server's own), then ``environ``.
 
-    Raises CorruptState where a file cannot be read or holds a value or a name that does not exist:
-    going on without it could mean to go on without a policy.
+    ``files`` is what they said a moment ago, where that is known. Raises CorruptState where a file
+    cannot be read or holds a value or a name that does not exist: going on without it could mean to
+    go on without a policy.
     """
-    files = _files()
+    files = files or read_files()
     merged = copy.deepcopy(files.merged)  # what is merged into it must not stay
     try:
         policy = files.policy
@@ -113,57 +117,61 @@ def load_settings(environ: Mapping[str, str] = os.environ, config: Config | None
         ) from error
 
 
-def load_section(name: str) -> Config:
-    """What the files say of another class of ours, as ``c.<name>``; raises CorruptState."""
-    return copy.deepcopy(dict.get(_files().merged, name) or Config())
-
-
 def load_policy(environ: Mapping[str, str] = os.environ) -> Policy:
     """The policy alone, as the files have it now; raises CorruptState."""
     return load_settings(environ).policy
 
 
 @dataclasses.dataclass(frozen=True)
-class _Files:
+class Files:
     """What the configuration files say: settings merged, the user's own last, and the rules apart."""
 
     merged: Config
     policy: Policy
 
+    def section(self, name: str) -> Config:
+        """What they say of another class of ours, as ``c.<name>``."""
+        return copy.deepcopy(dict.get(self.merged, name) or Config())
+
 
 _Key = tuple[tuple[str, int, int, int], ...]
-_loaded: tuple[_Key, _Files] | None = None
+_loaded: tuple[_Key, Files] | None = None
 
 
-def _files() -> _Files:
-    """The configuration files' content, read again only when one of them changed."""
+def read_files() -> Files:
+    """What the configuration files say now; read again only when one of them changed.
+
+    Raises CorruptState.
+    """
     global _loaded  # noqa: PLW0603 - one cache for the process, keyed by the files' own times
     found: list[tuple[str, int, int, int]] = []
     official = _official_path()
     personal = _config_path()
     for directory in dict.fromkeys([*official, *reversed(personal)]):
         for suffix in (".json", ".py"):
-            path = directory / (CONFIG_NAME + suffix)
+            path = f"{directory}/{CONFIG_NAME}{suffix}"
             if info := _looked_at(path, official=directory in official):
-                found.append((str(path), info.st_mtime_ns, info.st_size, info.st_ino))
+                found.append((path, info.st_mtime_ns, info.st_size, info.st_ino))
     key = tuple(found)
     if _loaded is None or _loaded[0] != key:
         _loaded = (key, _read([Path(name) for name, *_ in found], list(reversed(personal))))
     return _loaded[1]
 
 
-def _looked_at(path: Path, *, official: bool) -> os.stat_result | None:
+def _looked_at(name: str, *, official: bool) -> os.stat_result | None:
     """What the disk says of a file; None where there is none. Raises CorruptState where it cannot say."""
     try:
-        info = path.stat()
+        info = os.stat(name)  # noqa: PTH116 - a dozen at each launch, of which hardly one is there
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        path = Path(name)
         raise CorruptState(
             f"whether there is {path} cannot be seen",
             why=f"{error.strerror or error}; it may hold this system's policy",
             fix=f"let everybody who runs notebooks read {path.parent}",
         ) from error
+    path = Path(name)
     for place, mode in ((path, info.st_mode), (path.parent, path.parent.stat().st_mode)) if official else ():
         if mode & stat.S_IWOTH:
             raise CorruptState(
@@ -174,7 +182,7 @@ def _looked_at(path: Path, *, official: bool) -> os.stat_result | None:
     return info
 
 
-def _read(paths: Sequence[Path], directories: Sequence[Path]) -> _Files:
+def _read(paths: Sequence[Path], directories: Sequence[Path]) -> Files:
     """Read the files, the most official first; settings count in the order of ``directories``."""
     merged, layers, contents = Config(), [], {}
     for path in paths:
@@ -191,7 +199,7 @@ def _read(paths: Sequence[Path], directories: Sequence[Path]) -> _Files:
         for path in paths:
             if path.parent == directory:
                 merged.merge(contents[path])
-    return _Files(merged, Policy(tuple(layers)))
+    return Files(merged, Policy(tuple(layers)))
 
 
 def _content(path: Path) -> Config:
@@ -229,12 +237,13 @@ def _refuse_lookalikes(config: Config) -> None:
             raise TraitError(f"c.{section} is nothing; did you mean c.{known[close[0]]}?")
 
 
-def _official_path() -> list[Path]:
+@functools.cache
+def _official_path() -> tuple[Path, ...]:
     """Directories that count for the policy whatever a user's environment variables say."""
     from jupyter_core.paths import ENV_CONFIG_PATH, SYSTEM_CONFIG_PATH
 
     places = (*_OF_THE_SYSTEM, *reversed(SYSTEM_CONFIG_PATH), *ENV_CONFIG_PATH)
-    return [Path(entry) for entry in dict.fromkeys(places)]
+    return tuple(Path(entry) for entry in dict.fromkeys(places))
 
 
 def _config_path() -> list[Path]:

@@ -29,7 +29,7 @@ from ..pages import fetch
 from ..policy.traits import refuse_unknown
 from ..request import Request
 from ..selection import creatable, select
-from ..settings import CONFIG_NAME, Settings, load_section
+from ..settings import CONFIG_NAME, Settings, read_files
 from ..uv import find_uv
 from ..venv import known
 from .kernels import PROVISIONER, OurKernel, our_kernels
@@ -225,7 +225,7 @@ def _servers() -> Iterator[Finding]:
     """What the files say of how servers start kernels; a mistake there stops none, so it is told here."""
     from importlib.metadata import entry_points
 
-    section = load_section("TorchOverlayProvisioner")
+    section = read_files().section("TorchOverlayProvisioner")
     try:
         for entry in entry_points(group="jupyter_client.kernel_provisioners", name=PROVISIONER):
             provisioner: Any = entry.load()

@@ -75,8 +75,8 @@ _VARIABLES = (
 def _fingerprint(tree: Tree, environ: Mapping[str, str]) -> object:
     return (
         tree.read("sys/module/nvidia/version"),
-        tree.names("dev/nvidia*"),
-        tree.names("dev/dri/renderD*"),
+        [name for name in tree.listing("dev") if name.startswith("nvidia")],
+        tree.listing("dev/dri"),
         [tree.has(name) for name in ("dev/kfd", "dev/dxg")],
         [environ.get(name) for name in _VARIABLES],
     )

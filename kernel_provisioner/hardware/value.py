@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,13 @@ class Tree:
         except OSError:
             return []
         return [path.relative_to(self.root).as_posix() for path in found[:_MOST_ENTRIES]]
+
+    def listing(self, name: str) -> list[str]:
+        """The names in a directory, sorted; none where it cannot be read."""
+        try:
+            return sorted(os.listdir(self.root / name))  # noqa: PTH208 - /dev has hundreds
+        except OSError:
+            return []
 
     def has(self, name: str) -> bool:
         """Whether ``name`` exists."""

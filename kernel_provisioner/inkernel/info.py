@@ -51,7 +51,7 @@ class Info:
 
     def dumps(self) -> str:
         """For the environment."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(vars(self))
 
     @classmethod
     def take(cls) -> Info:
