@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .accelerators import FAMILIES, family_of
 from .base import registry
-from .base.adopt import is_current, refresh_adopted
+from .base.current import is_current
 from .base.registry import RegisteredBase
 from .errors import InvalidRequest
 from .hardware import cached_detect
@@ -41,6 +41,8 @@ def choose(request: Request, *, pinned: str, settings: Settings, root: store.Sto
     choice = _of_register(request, pinned, settings, root)
     if is_current(choice.base):
         return choice
+    from .base.adopt import refresh_adopted  # with all that makes a base, which hardly a launch needs
+
     refresh_adopted(choice.base)
     return _of_register(request, pinned, settings, root)
 

@@ -30,6 +30,7 @@ from .accelerators import DEFAULT_INDEX_TEMPLATE
 from .errors import CorruptState
 from .policy import OPEN, Layer, Policy
 from .policy.traits import layer_of, refuse_unknown
+from .search_paths import config_path
 
 CONFIG_NAME = "jupyter_overlay_config"
 _SERVERS = "the configuration of this server or command"
@@ -146,7 +147,7 @@ def read_files() -> Files:
     global _loaded  # noqa: PLW0603 - one cache for the process, keyed by the files' own times
     found: list[tuple[str, int, int, int]] = []
     official = _official_path()
-    personal = _config_path()
+    personal = config_path()
     for directory in dict.fromkeys([*official, *reversed(personal)]):
         for suffix in (".json", ".py"):
             path = f"{directory}/{CONFIG_NAME}{suffix}"
@@ -244,12 +245,6 @@ def _official_path() -> tuple[Path, ...]:
 
     places = (*_OF_THE_SYSTEM, *reversed(SYSTEM_CONFIG_PATH), *ENV_CONFIG_PATH)
     return tuple(Path(entry) for entry in dict.fromkeys(places))
-
-
-def _config_path() -> list[Path]:
-    from jupyter_core.paths import jupyter_config_path
-
-    return [Path(entry) for entry in jupyter_config_path()]
 
 
 def _default_root() -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ from tests.support.pythons import Python, find_pythons
 
 BASE_WITHIN = 1200.0
 """Seconds for making the real base: torch is some 200 MB to fetch, and its bytecode is compiled."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background, and in what we start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SLOW_LAST = ("network", "slow", "torch", "browser")
 

@@ -33,6 +33,7 @@ FLOORS = (
     "hardware",
     "notebook",
     "policy",
+    "search_paths",
     "settings",
     "process",
     "loopback",

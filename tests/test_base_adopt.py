@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner.base.adopt import is_current, refresh_adopted
+from kernel_provisioner.base.adopt import refresh_adopted
+from kernel_provisioner.base.current import is_current
 from kernel_provisioner.base.registry import RegisteredBase, read_register
 from kernel_provisioner.errors import BaseNotFound, CorruptState
 from kernel_provisioner.overlay.environment import kernel_environment

@@ -12,6 +12,7 @@ import pytest
 import uv
 from jupyter_client.kernelspec import KernelSpec
 
+from kernel_provisioner.base.kernels import kernel_spec
 from tests.support.environ import clean_environment
 
 REPOSITORY = Path(__file__).parents[1]
@@ -86,6 +87,7 @@ def test_the_kernel_that_chooses_by_itself_is_installed(installed: Path) -> None
     assert spec.interrupt_mode == "signal"
     assert spec.metadata["kernel_provisioner"] == {"provisioner_name": "torch-overlay", "config": {}}
     assert spec.metadata["debugger"] is True
+    assert spec.env == kernel_spec(None)["env"]
 
 
 def test_the_kernel_may_be_spoken_to_in_secret(installed: Path) -> None:

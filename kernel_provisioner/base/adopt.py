@@ -6,10 +6,7 @@ that the environment is no longer what the photograph shows; then it is taken ag
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import shlex
 from pathlib import Path
@@ -18,6 +15,7 @@ from .. import locks
 from ..accelerators import parse_tag
 from ..errors import BaseNotFound, CorruptState
 from . import registry
+from .current import fingerprint, is_current
 from .photograph import Photograph, own_python, photograph, probe
 from .progress import Progress
 from .publish import LOCK_WAIT, Created, now, publish, refuse_line_breaks, told_disk_errors, withdraw
@@ -48,12 +46,6 @@ def adopt_base(path: Path, *, data_dir: Path, tag: str | None, progress: Progres
             created = publish(picture, directory, data_dir, f"adopted from {path}", existed=existed)
             _withdraw_others(created.base, data_dir)
             return created
-
-
-def is_current(base: RegisteredBase) -> bool:
-    """Whether the photograph still shows the environment; a base of our own making never changes."""
-    manifest = base.manifest
-    return not manifest.adopted or fingerprint(manifest.site_dirs) == manifest.fingerprint
 
 
 def refresh_adopted(base: RegisteredBase) -> RegisteredBase:
@@ -103,22 +95,6 @@ def refresh_adopted(base: RegisteredBase) -> RegisteredBase:
             why=f"the new state cannot be recorded: {error}",
             fix=f"make room there, or let its owner run:  {by_owner}",
         ) from error
-
-
-def fingerprint(site_dirs: tuple[str, ...]) -> str:
-    """A cheap mark of an environment's content: names and times of its site directories' entries.
-
-    Installing, upgrading or removing a distribution changes it; running the environment does not.
-    """
-    seen = []
-    for directory in site_dirs:
-        with contextlib.suppress(OSError):
-            seen += [
-                (entry.name, entry.stat(follow_symlinks=False).st_mtime_ns)
-                for entry in os.scandir(directory)
-                if entry.name.endswith((".dist-info", ".egg-info", ".pth", ".egg-link"))
-            ]
-    return hashlib.sha256(json.dumps(sorted(seen)).encode()).hexdigest()[:16]
 
 
 def _picture(python: Path, tag: str | None) -> Photograph:

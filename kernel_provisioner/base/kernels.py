@@ -17,6 +17,10 @@ _ARTWORK = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 _ENTRY = (
     "import sys; sys.path = [p for p in sys.path if p]; from kernel_provisioner.launch import main; main()"
 )
+# Without it debugpy warns in each kernel's output that modules frozen into Python are being used. They
+# are, as they start faster; so there are no breakpoints in io, abc, posixpath and the like.
+# https://github.com/ipython/ipykernel/blob/main/ipykernel/kernelspec.py does the same for who wants them.
+_ENV = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 
 def kernel_name(tag: str) -> str:
@@ -35,6 +39,7 @@ def kernel_spec(tag: str | None, *, python: str = sys.executable) -> dict[str, A
         "display_name": f"torch-{tag} (shared)" if tag else "torch (shared)",
         "language": "python",
         "interrupt_mode": "signal",
+        "env": dict(_ENV),
         "metadata": {
             "debugger": True,
             "supported_encryption": "curve",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import locks, records
 from ..errors import BaseInUse, BaseNotFound, LockTimeout
-from .adopt import is_current
+from .current import is_current
 from .photograph import own_python, probe
 from .publish import told_disk_errors, withdraw
 from .registry import RegisteredBase, is_registered

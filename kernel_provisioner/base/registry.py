@@ -17,6 +17,7 @@ from .. import locks
 from ..errors import BaseNotFound, CorruptState, LockTimeout
 from ..files import replace_text
 from ..manifest import BaseManifest
+from ..search_paths import data_path
 
 DIRECTORY = "torch-bases"
 MANIFEST = "base.json"
@@ -84,9 +85,7 @@ class Register:
 
 def roots() -> list[Path]:
     """The directories that can hold bases: the user's first, as ``jupyter_path`` orders them."""
-    from jupyter_core.paths import jupyter_path
-
-    return [Path(entry) for entry in jupyter_path(DIRECTORY)]
+    return [directory / DIRECTORY for directory in data_path()]
 
 
 def read_register(directories: Sequence[Path] | None = None) -> Register:
@@ -109,10 +108,17 @@ def read_register(directories: Sequence[Path] | None = None) -> Register:
     return Register(tuple(bases.values()), aliases, tuple(damaged))
 
 
+_parsed: dict[Path, tuple[tuple[int, int, int], BaseManifest]] = {}
+
+
 def read_manifest(directory: Path) -> BaseManifest:
-    """The manifest in a base's directory; raises CorruptState."""
+    """The manifest in a base's directory, parsed again only when it changed; raises CorruptState."""
     path = directory / MANIFEST
     try:
+        info = path.stat()
+        mark = (info.st_ino, info.st_mtime_ns, info.st_size)
+        if (known := _parsed.get(path)) and known[0] == mark:
+            return known[1]
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptState(
@@ -120,7 +126,9 @@ def read_manifest(directory: Path) -> BaseManifest:
             why=str(error),
             fix=f"remove {directory} and make the base anew with jupyter overlay base create or adopt",
         ) from error
-    return BaseManifest.from_dict(data, where=str(path))
+    manifest = BaseManifest.from_dict(data, where=str(path))
+    _parsed[path] = (mark, manifest)  # where it was replaced in between, the mark is the old one's
+    return manifest
 
 
 def set_alias(root: Path, tag: str, base: str) -> None:

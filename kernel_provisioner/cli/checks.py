@@ -18,7 +18,7 @@ from traitlets import TraitError
 
 from .. import locks, ownership
 from ..accelerators import family_of, index_url
-from ..base.adopt import is_current
+from ..base.current import is_current
 from ..base.registry import Register, RegisteredBase, read_register
 from ..choose import check_preference
 from ..errors import OverlayError

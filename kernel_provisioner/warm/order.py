@@ -16,10 +16,11 @@ from ..inkernel.info import VARIABLE
 from ..settings import Settings
 
 # What may differ between a fork server and its kernels: variables that are read when they are
-# needed, not when ipykernel, torch or a library that they load is imported.
+# needed, not when ipykernel, torch or a library that they load is imported; and one for a warning only.
 _READ_LATE = frozenset({
     "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES",
-    "ZE_AFFINITY_MASK", "JPY_SESSION_NAME", "OLDPWD", "PWD", VARIABLE,
+    "ZE_AFFINITY_MASK", "JPY_SESSION_NAME", "OLDPWD", "PWD",
+    "PYDEVD_DISABLE_FILE_VALIDATION", VARIABLE,
 })  # fmt: skip
 _READ_LATE_PREFIXES = ("KERNEL_", "PIP_", "UV_")
 _UNDERSTOOD = frozenset({"cwd", "env", "independent", "pass_fds", "stderr", "stdin", "stdout"})
