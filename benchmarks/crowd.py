@@ -29,6 +29,8 @@ from ways import Work, bare, overlay, set_environment, uv_venv
 from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.inkernel.disk import human
 
+_RECONNECT = 100  # ms, ZeroMQ's own; fifty clients that try more often take ports that kernels look for
+_PATIENCE = 120.0  # seconds for the last of a crowd; most take ten
 _TRIES = 5  # until so many kernels have all found free ports
 BARE, READY, PRIVATE = "bare ipykernel in the base", "ready overlays", "private copies"
 
@@ -107,27 +109,31 @@ class Bench:
 @contextlib.asynccontextmanager
 async def _all(starts: Sequence[Start]) -> AsyncIterator[list[int]]:
     """All of them at once, and their pids; they end together too."""
-    done, leave = asyncio.Semaphore(0), asyncio.Event()
-    pids: list[int] = []
+    leave = asyncio.Event()
+    up: list[asyncio.Future[int]] = [asyncio.get_running_loop().create_future() for _ in starts]
 
-    async def one(start: Start) -> None:
+    async def one(start: Start, answered: asyncio.Future[int]) -> None:
         try:
-            async with running(start, os.environ) as kernel:
-                pids.append(kernel.process.pid)
-                done.release()
+            async with running(start, os.environ, reconnect=_RECONNECT) as kernel:
+                answered.set_result(kernel.process.pid)
                 await leave.wait()
-        finally:
-            done.release()  # one that failed is waited for no longer
+        except RuntimeError as error:
+            answered.set_exception(error)
 
-    tasks = [asyncio.ensure_future(one(start)) for start in starts]
-    for _ in starts:
-        await done.acquire()
+    tasks = [asyncio.ensure_future(one(*pair)) for pair in zip(starts, up, strict=True)]
     try:
-        if len(pids) < len(starts):
-            raise RuntimeError(f"{len(starts) - len(pids)} of {len(starts)} kernels did not start")
-        yield pids
+        _, late = await asyncio.wait(up, timeout=_PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
+        for error in [answered.exception() for answered in up if answered.done()]:
+            if error is not None:
+                raise error
+        if late:
+            raise RuntimeError(f"{len(late)} of {len(starts)} kernels did not answer")
+        yield [answered.result() for answered in up]
     finally:
         leave.set()
+        for task, answered in zip(tasks, up, strict=True):
+            if not answered.done():  # where one has died, another may never answer
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 

@@ -63,8 +63,13 @@ async def measure(start: Start, environ: Mapping[str, str]) -> Times:
 
 
 @contextlib.asynccontextmanager
-async def running(start: Start, environ: Mapping[str, str]) -> AsyncIterator[Running]:
-    """A kernel that runs for as long as the context lasts; raises RuntimeError where its cell failed."""
+async def running(
+    start: Start, environ: Mapping[str, str], *, reconnect: int = _RECONNECT
+) -> AsyncIterator[Running]:
+    """A kernel that runs for as long as the context lasts; raises RuntimeError where its cell failed.
+
+    ``reconnect``: milliseconds between a client's tries to reach a kernel that does not listen yet.
+    """
     server = AsyncMultiKernelManager()  # a kernel that is no server's never starts warm
     manager = AsyncKernelManager(
         kernel_name=start.spec.display_name, kernel_id=str(uuid.uuid4()), parent=server
@@ -78,7 +83,7 @@ async def running(start: Start, environ: Mapping[str, str]) -> AsyncIterator[Run
     clock = _Clock(provisioner)
     manager.provisioner = provisioner
     context = zmq.asyncio.Context()
-    context.setsockopt(zmq.RECONNECT_IVL, _RECONNECT)
+    context.setsockopt(zmq.RECONNECT_IVL, reconnect)
     began = time.perf_counter()
     await manager.start_kernel(
         env={**environ, "JPY_SESSION_NAME": os.fspath(start.notebook)},
