@@ -121,8 +121,10 @@ async def _all(starts: Sequence[Start]) -> AsyncIterator[list[int]]:
             answered.set_exception(error)
 
     tasks = [asyncio.ensure_future(one(*pair)) for pair in zip(starts, up, strict=True)]
+    late: set[asyncio.Future[int]] = set()
     try:
-        _, late = await asyncio.wait(up, timeout=_PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
+        if up:
+            _, late = await asyncio.wait(up, timeout=_PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
         for error in [answered.exception() for answered in up if answered.done()]:
             if error is not None:
                 raise error
