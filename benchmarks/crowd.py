@@ -117,7 +117,7 @@ async def _all(starts: Sequence[Start]) -> AsyncIterator[list[int]]:
             async with running(start, os.environ, reconnect=_RECONNECT) as kernel:
                 answered.set_result(kernel.process.pid)
                 await leave.wait()
-        except RuntimeError as error:
+        except Exception as error:  # whatever it was, who waits for the kernel is told
             answered.set_exception(error)
 
     tasks = [asyncio.ensure_future(one(*pair)) for pair in zip(starts, up, strict=True)]
