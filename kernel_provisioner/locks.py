@@ -74,11 +74,9 @@ def is_held(path: Path, *, exclusively: bool = False) -> bool:
 
     ``exclusively``: an exclusive lock. Two that ask so at once never take each other for a holder.
     """
-    if not path.exists():
-        return False
     try:
-        lock = _try(path, fcntl.LOCK_SH if exclusively else fcntl.LOCK_EX)
-    except FileNotFoundError:  # its directory was removed in between
+        lock = _try(path, fcntl.LOCK_SH if exclusively else fcntl.LOCK_EX, create=False)
+    except (FileNotFoundError, NotADirectoryError):
         return False
     if lock is not None:
         lock.release()
@@ -139,10 +137,10 @@ def _acquire(path: Path, kind: int, timeout: float) -> Lock:
     return lock
 
 
-def _try(path: Path, kind: int) -> Lock | None:
+def _try(path: Path, kind: int, *, create: bool = True) -> Lock | None:
     """The lock, or None where somebody else's is in its way."""
     while True:
-        fd = _open(path)
+        fd = _open(path, create=create)
         try:
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
         except OSError as error:
@@ -160,10 +158,10 @@ def _try(path: Path, kind: int) -> Lock | None:
         os.close(fd)
 
 
-def _open(path: Path) -> int:
+def _open(path: Path, *, create: bool) -> int:
     flags = os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o644)
+        return os.open(path, flags | os.O_RDWR | (os.O_CREAT if create else 0), 0o644)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise

@@ -10,11 +10,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_core.application import JupyterApp
 from jupyter_core.paths import ENV_JUPYTER_PATH, SYSTEM_JUPYTER_PATH, jupyter_data_dir
-from rich.console import Console
 from traitlets import Bool, Unicode
 
 from .. import __version__
@@ -22,6 +21,9 @@ from ..errors import OverlayError, clean, refuse_windows
 from ..policy.traits import TorchPolicy
 from ..settings import Settings, TorchOverlay, load_settings
 from .help import PlainHelp
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 JSON_FLAG = {
     "json": ({"OverlayApp": {"json_output": True}}, "Print one JSON value to stdout and nothing else.")
@@ -162,6 +164,8 @@ class OverlayApp(PlainHelp, JupyterApp):
     @property
     def console(self) -> Console:
         """For progress and tables; on stderr where stdout is for a machine."""
+        from rich.console import Console  # most commands show neither, and need not wait for it
+
         return Console(stderr=self.json_output, highlight=False, soft_wrap=True)
 
 

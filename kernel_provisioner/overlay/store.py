@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import locks, ownership
 from ..errors import BuildFailed, CorruptState
-from ..files import replace_text
+from ..files import read_bytes, replace_text
 
 if TYPE_CHECKING:  # the builder, whom a cell waits for, starts without what these bring along
     from ..manifest import BaseManifest
@@ -269,7 +269,7 @@ def identity(path: Path) -> Identity | None:
 def owner(directory: Path) -> str:
     """The real path of the notebook that ``directory`` belongs to; empty where it is nobody's yet."""
     try:
-        return os.fsdecode((directory / NOTEBOOK).read_bytes()).removesuffix("\n")
+        return os.fsdecode(read_bytes(f"{directory}/{NOTEBOOK}")).removesuffix("\n")
     except OSError:
         return ""
 

@@ -6,12 +6,13 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import locks
 from ..base.registry import MANIFEST
+from ..files import read_bytes
 from ..overlay import store
 
 _GENERATION = re.compile(r"\d{4,}")
@@ -21,17 +22,26 @@ _GENERATION = re.compile(r"\d{4,}")
 class Found:
     """One generation. ``used`` is when a kernel last started in it, in seconds since the epoch.
 
-    ``key`` names the lock that it was, or is to be, installed from. Where its records cannot be
-    read, ``base`` and ``key`` are empty.
+    ``order`` is what it was, or is to be, built from; empty where that cannot be read.
     """
 
     path: Path
     state: store.State
     in_use: bool
     used: float
-    base: str = ""
-    key: str = ""
+    order: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     base_gone: bool = False
+
+    @property
+    def base(self) -> str:
+        """The id of the base that it stands on."""
+        base: str = self.order.get("base", "")
+        return base
+
+    @property
+    def key(self) -> str:
+        """Which lock it was, or is to be, installed from; empty where nobody can say."""
+        return store.order_key(self.order) if self.order else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,27 +94,24 @@ def _found(generation: store.Generation, known: dict[str, bool]) -> Found:
     except FileNotFoundError:  # never started in
         used, in_use = _time_of(path), False
     state = generation.state()
-    order = _order(path)
-    base = order.get("order", {}).get("base", "")
-    key = store.order_key(order["order"]) if order else ""
-    directory = order.get("base_directory", "")
+    data = _built_from(f"{path}/{store.ORDER}")
+    directory = data.get("base_directory", "")
     if directory and directory not in known:
-        known[directory] = _is_gone(os.path.join(directory, MANIFEST))  # noqa: PTH118 - thousands of them
+        known[directory] = _is_gone(f"{directory}/{MANIFEST}")
     return Found(
         path,
         state,
         in_use or state is store.State.BUILDING,
         used,
-        base,
-        key,
+        data.get("order", {}),
         known.get(directory, False),
     )
 
 
-def _order(path: Path) -> dict[str, Any]:
+def _built_from(path: str) -> dict[str, Any]:
     """What it was built from; nothing where that cannot be read."""
     try:
-        data = json.loads((path / store.ORDER).read_bytes())
+        data = json.loads(read_bytes(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) and isinstance(data.get("order"), dict) else {}

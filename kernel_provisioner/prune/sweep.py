@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .. import locks
@@ -180,17 +180,25 @@ def _empty(trash: Path) -> None:
 
 def _sweep_locks(root: Path, now: float, swept: Swept, *, dry_run: bool) -> None:
     """Remove the locks that no overlay was installed from, once they are old."""
+    if not (old := sorted(_older(root / "locks", now - LOCK_DAYS * 86400))):
+        return
     gone = {removed.path for removed in swept.removed}
     left = (found for overlay in survey(root) for found in overlay.generations if found.path not in gone)
     wanted = {found.key for found in left}
-    with contextlib.suppress(OSError):
-        for entry in sorted(os.scandir(root / "locks"), key=lambda entry: entry.name):
-            old = (now - entry.stat(follow_symlinks=False).st_mtime) / 86400 > LOCK_DAYS
-            needed = wanted.intersection(entry.name.split("."))
-            if not needed and old and entry.is_file(follow_symlinks=False):
-                swept.locks.append(Path(entry.path))
-                if not dry_run:
-                    Path(entry.path).unlink(missing_ok=True)
+    for path in old:
+        if wanted.isdisjoint(path.name.split(".")):
+            swept.locks.append(path)
+            if not dry_run:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+
+def _older(directory: Path, then: float) -> Iterator[Path]:
+    """The files in a directory that were last written to before ``then``, in seconds since the epoch."""
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.stat(follow_symlinks=False).st_mtime < then and entry.is_file(follow_symlinks=False):
+                yield Path(entry.path)
 
 
 def _sweep_rename_notes(root: Path) -> None:
