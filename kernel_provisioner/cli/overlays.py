@@ -42,27 +42,20 @@ class ListApp(OverlayApp):
         self.words(0, 0)
         root, now = Path(self.settings().overlay_root), time.time()
         data: list[dict[str, Any]] = []
-        lines = [] if self.sizes else [_line("STATE", "LAST STARTED", "", "BASE", "NOTEBOOK")]
-        if self.sizes:
-            lines = [_line("STATE", "LAST STARTED", "SIZE", "BASE", "NOTEBOOK")]
+        lines = [_line("STATE", "LAST STARTED", "SIZE" if self.sizes else "", "BASE", "NOTEBOOK")]
         needless = 0
         for overlay in survey(root):
             needless += sum(1 for _ in doomed(overlay, Policy(), now=now))
             for found in overlay.generations:
-                entry = _described(overlay, found)
+                data.append(entry := _described(overlay, found))
                 if self.sizes:
                     used = usage([found.path])
                     entry |= {"own_bytes": used.own_bytes, "linked_bytes": used.linked_bytes}
-                data.append(entry)
-                lines.append(
-                    _line(
-                        "in use" if found.in_use and entry["state"] == "ready" else entry["state"],
-                        _ago(now - found.used),
-                        human(entry["own_bytes"]) if self.sizes else "",
-                        found.base or "?",
-                        _whose(overlay),
-                    )
-                )
+                if not self.json_output:
+                    size = human(entry["own_bytes"]) if self.sizes else ""
+                    state = "in use" if found.in_use and entry["state"] == "ready" else entry["state"]
+                    since = _ago(now - found.used)
+                    lines.append(_line(state, since, size, found.base or "?", _whose(overlay)))
         if not data:
             lines = [f"no overlay yet in {root}"]
         elif needless:
