@@ -173,7 +173,11 @@ def _looks(few: Looks, many: Looks) -> str:
         rest = [seconds(median(taken.listing)), seconds(median(taken.prune))]
         rows.append([f"{taken.overlays:,}", milliseconds(launch), ratio, *rest])
     ratios = [median(taken.launch) / median(taken.bare) for taken in (few, many)]
-    return table(rows) + f"\n\nlaunch: {ratios[1] / ratios[0]:.3f} x of that with few (aim: at most 1.05)"
+    return (
+        f"{table(rows)}\n\nlaunch: {ratios[1] / ratios[0]:.3f} x of that with few (aim: at most 1.05)\n"
+        f"list: {seconds(median(many.listing))} (aim: at most 1 s)\n"
+        f"prune --dry-run: {seconds(median(many.prune))} (aim: at most 5 s)"
+    )
 
 
 def _options(argv: Sequence[str] | None) -> Any:
