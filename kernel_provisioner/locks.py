@@ -69,18 +69,19 @@ def attempt(path: Path) -> Lock | None:
     return _try(path, fcntl.LOCK_EX)
 
 
-def is_held(path: Path, *, exclusively: bool = False) -> bool:
+def is_held(path: Path | str, *, exclusively: bool = False) -> bool:
     """Whether somebody holds a lock on ``path`` now; a missing file is not held.
 
     ``exclusively``: an exclusive lock. Two that ask so at once never take each other for a holder.
     """
     try:
-        lock = _try(path, fcntl.LOCK_SH if exclusively else fcntl.LOCK_EX, create=False)
+        fd = _open(path, create=False)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    if lock is not None:
-        lock.release()
-    return lock is None
+    try:
+        return not _flock(fd, fcntl.LOCK_SH if exclusively else fcntl.LOCK_EX)
+    finally:
+        os.close(fd)
 
 
 def keep_apart(held: Lock) -> bool:
@@ -137,28 +138,35 @@ def _acquire(path: Path, kind: int, timeout: float) -> Lock:
     return lock
 
 
-def _try(path: Path, kind: int, *, create: bool = True) -> Lock | None:
+def _try(path: Path, kind: int) -> Lock | None:
     """The lock, or None where somebody else's is in its way."""
     while True:
-        fd = _open(path, create=create)
+        fd = _open(path, create=True)
         try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
+            taken = _flock(fd, kind)
+            if taken and _same_file(path, fd):
                 return Lock(path, fd)
-            os.close(fd)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN):
-                raise
-            return None
         except BaseException:
             os.close(fd)
             raise
-        if _same_file(path, fd):
-            return Lock(path, fd)
         os.close(fd)
+        if not taken:
+            return None
 
 
-def _open(path: Path, *, create: bool) -> int:
+def _flock(fd: int, kind: int) -> bool:
+    """Lock an open file; False where somebody else's lock is in the way, True where none are kept."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN):
+            return False
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
+
+
+def _open(path: Path | str, *, create: bool) -> int:
     flags = os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags | os.O_RDWR | (os.O_CREAT if create else 0), 0o644)

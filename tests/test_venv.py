@@ -16,7 +16,8 @@ from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.errors import InvalidRequest
 from kernel_provisioner.overlay import store
 from kernel_provisioner.overlay.environment import REMOVED, kernel_environment
-from kernel_provisioner.venv import known, standing_on, wanted
+from kernel_provisioner.venv.notes import known, standing_on
+from kernel_provisioner.venv.wanted import wanted
 from tests.support.bases import Workshop
 from tests.support.index import LocalIndex, serve_index
 from tests.support.tree import tree_hash

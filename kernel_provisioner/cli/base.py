@@ -16,7 +16,7 @@ from ..base.publish import Created
 from ..base.registry import RegisteredBase
 from ..errors import BaseNotFound
 from ..uv import find_uv
-from ..venv import standing_on
+from ..venv.notes import standing_on
 from .common import CommandGroup, OverlayApp, PlacedApp
 from .progress import progress_on
 

@@ -31,7 +31,7 @@ from ..request import Request
 from ..selection import creatable, select
 from ..settings import CONFIG_NAME, Settings, read_files
 from ..uv import find_uv
-from ..venv import known
+from ..venv.notes import known
 from .kernels import PROVISIONER, OurKernel, our_kernels
 
 OK, NOTE, WRONG = "ok", "note", "wrong"

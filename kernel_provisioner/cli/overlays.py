@@ -11,7 +11,7 @@ from traitlets import Bool, Float
 
 from ..inkernel.disk import human, usage
 from ..prune import Found, Kept, Overlay, Policy, Removed, doomed, survey, sweep
-from ..venv import known
+from ..venv.notes import known
 from .common import OverlayApp
 
 

@@ -16,7 +16,8 @@ from ..choose import choose
 from ..overlay import store
 from ..request import Request
 from ..settings import Settings
-from ..venv import Made, make_venv, wanted
+from ..venv.make import Made, make_venv
+from ..venv.wanted import wanted
 from .common import OverlayApp
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..base.registry import RegisteredBase
 from ..inkernel.disk import Usage, usage
 from ..overlay.store import State
-from ..venv import known
+from ..venv.notes import known
 from .survey import survey
 
 # There cp and uv may share blocks between files, which neither stat nor du tells.

@@ -87,9 +87,9 @@ def look_at(directory: Path, known: dict[str, bool] | None = None) -> Overlay:
 
 def _found(generation: store.Generation, known: dict[str, bool]) -> Found:
     path = generation.path
-    lock = path / store.USE_LOCK
+    lock = f"{path}/{store.USE_LOCK}"
     try:
-        used = lock.stat().st_mtime
+        used = os.stat(lock).st_mtime  # noqa: PTH116 - thousands of them
         in_use = locks.is_held(lock)
     except FileNotFoundError:  # never started in
         used, in_use = _time_of(path), False
