@@ -155,7 +155,9 @@ class OverlayApp(PlainHelp, JupyterApp):
 
     def emit(self, data: Any, lines: Sequence[str]) -> None:
         """Print ``data`` as JSON where a machine asked, else ``lines`` for people."""
-        if self.json_output:
+        if self.json_output and isinstance(data, list):  # an entry a line: there may be thousands
+            print("[" + ",\n ".join(map(json.dumps, data)) + "]")
+        elif self.json_output:
             print(json.dumps(data, indent=1))
         else:
             for line in lines:

@@ -43,9 +43,9 @@ class ListApp(OverlayApp):
         root, now = Path(self.settings().overlay_root), time.time()
         data: list[dict[str, Any]] = []
         lines = [_line("STATE", "LAST STARTED", "SIZE" if self.sizes else "", "BASE", "NOTEBOOK")]
-        needless = 0
+        needless, policy = 0, Policy()
         for overlay in survey(root):
-            needless += sum(1 for _ in doomed(overlay, Policy(), now=now))
+            needless += sum(1 for _ in doomed(overlay, policy, now=now))
             for found in overlay.generations:
                 data.append(entry := _described(overlay, found))
                 if self.sizes:
