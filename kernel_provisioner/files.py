@@ -1,4 +1,4 @@
-"""Files that are seen whole or not at all.
+"""Files, written so that they are seen whole or not at all, and read by the thousand.
 
 Without ``tempfile``, which takes longer to import than a file to write, and a cell waits for a builder.
 """
