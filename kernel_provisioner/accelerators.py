@@ -7,11 +7,10 @@ these tables; they decide where it is silent, and what to advise somebody who ha
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import InvalidRequest
 
@@ -39,8 +38,7 @@ a stale copy and never taken from there; ``nvidia-*`` and ``cuda-*`` belong to t
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Tag:
+class Tag(NamedTuple):
     """One accelerator tag; ``family`` is one of FAMILIES."""
 
     name: str

@@ -149,16 +149,14 @@ def refuse_windows(platform: str = sys.platform) -> None:
 
 
 # C0 and C1 controls but newline and tab, and the Unicode controls that reorder or hide text.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s'\"]+@")  # to the last @: passwords hold some, too
+_UNPRINTABLE = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+_CREDENTIALS = r"(?<=://)[^/?#\s'\"]+@"  # to the last @: passwords hold some, too
 
 
 def clean(text: str) -> str:
     """``text`` fit to print: control characters escaped, credentials in URLs removed."""
-    text = _UNPRINTABLE.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
-    return _CREDENTIALS.sub("****@", text)
+    text = re.sub(_UNPRINTABLE, lambda m: f"\\u{ord(m.group()):04x}", text)
+    return re.sub(_CREDENTIALS, "****@", text)
 
 
 def _subclasses(cls: type[OverlayError]) -> list[type[OverlayError]]:

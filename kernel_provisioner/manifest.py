@@ -7,17 +7,15 @@ every other room.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import CorruptState
 
 SCHEMA = 1
 
 
-@dataclasses.dataclass(frozen=True)
-class BaseManifest:
+class BaseManifest(NamedTuple):
     """One base: a shared environment holding torch, ipykernel and what they need.
 
     All paths are absolute. ``architectures`` are torch's own words (``sm_90``,
@@ -59,7 +57,7 @@ class BaseManifest:
 
     def as_dict(self) -> dict[str, Any]:
         """The manifest as JSON values."""
-        data = dataclasses.asdict(self)
+        data = self._asdict()
         data["schema"] = SCHEMA
         for key in ("fixed", "namespaces"):
             data[key] = sorted(data[key])
@@ -79,8 +77,7 @@ class BaseManifest:
                 why="the base was registered by another version of kernel-provisioner",
                 fix=f"upgrade kernel-provisioner, or: {fix}",
             )
-        names = {field.name for field in dataclasses.fields(cls)}
-        values = {key: value for key, value in data.items() if key in names}
+        values = {key: value for key, value in data.items() if key in cls._fields}
         try:
             for key in ("site_dirs", "architectures"):
                 values[key] = tuple(values[key])

@@ -12,7 +12,6 @@ server let others do is not seen here.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import functools
 import grp
@@ -21,6 +20,7 @@ import pwd
 import shlex
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import BuildFailed, OverlayError
 
@@ -28,8 +28,7 @@ _MOST_LINKS = 40  # as Linux follows them
 _NOBODY = 65534  # how a user namespace shows an owner whom it does not know
 
 
-@dataclasses.dataclass(frozen=True)
-class Danger:
+class Danger(NamedTuple):
     """A component that others can change: where it is, how, and the command, if any, that ends it."""
 
     path: str

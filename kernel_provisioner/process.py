@@ -8,7 +8,6 @@ guard does the same where this process is killed.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import os
 import signal
@@ -16,7 +15,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from . import room
 from .errors import CommandFailed
@@ -100,8 +99,7 @@ class _Guard:
 _GUARD = _Guard()
 
 
-@dataclasses.dataclass(frozen=True)
-class Completed:
+class Completed(NamedTuple):
     """What a finished command left: exit status and decoded output."""
 
     argv: tuple[str, ...]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import base64
 import csv
-import dataclasses
 import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from .seen import Row, Seen, parse
 
@@ -22,8 +22,7 @@ _CHUNK = 1 << 20
 _ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})  # the specification forbids weaker ones
 
 
-@dataclasses.dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """One file that is not what RECORD says: ``missing``, ``altered``, or an unreadable RECORD."""
 
     distribution: str

@@ -6,28 +6,25 @@ the path, what is left there and, where it is known, what is needed.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import re
 import resource
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-from .inkernel.disk import human
+from typing import Any, NamedTuple
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 _CLOSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-_SAID_BY_UV = re.compile(r"\(os error (\d+)\)")
-_PATH = re.compile(r"(?<![\w:/.])(/[^\s`'\":()]+)")
+# Patterns are compiled when they are wanted, which is rarely, and a cell waits for the builder to start.
+_SAID_BY_UV = r"\(os error (\d+)\)"
+_PATH = r"(?<![\w:/.])(/[^\s`'\":()]+)"
 _ROOT = "set TORCH_OVERLAY_ROOT to a directory on another disk"
 _CACHE = "set UV_CACHE_DIR to a directory on another disk"
 
 
-@dataclasses.dataclass(frozen=True)
-class Lack:
+class Lack(NamedTuple):
     """What the machine lacks: ``what``, ``why`` and ``fix`` of an error."""
 
     what: str
@@ -45,7 +42,7 @@ def lack_in(said: str) -> Lack | None:
     """The lack that uv tells of in its own words; None where it tells of none."""
     numbers = _numbers(said)
     for number in sorted(numbers & (_FULL | _OPEN | _CLOSED | {errno.EFBIG})):
-        paths = _PATH.findall(said)  # the last one: "failed to copy FROM to TO"
+        paths = re.findall(_PATH, said)  # the last one: "failed to copy FROM to TO"
         return _lack(number, _there(Path(paths[-1])) if paths else "", said)
     return None
 
@@ -59,7 +56,7 @@ def needed(said: str, packages: Iterable[Mapping[str, Any]]) -> str:
         return ""
     sizes = ([wheel.get("size", 0) for wheel in package.get("wheels", ())] for package in packages)
     size = sum(min(known, default=0) for known in sizes)
-    return f", and {human(size)} or more needed" if size else ""
+    return f", and {_human(size)} or more needed" if size else ""
 
 
 def _lack(number: int, path: str, said: str) -> Lack | None:
@@ -74,7 +71,7 @@ def _lack(number: int, path: str, said: str) -> Lack | None:
         )
     if number == errno.EFBIG:
         limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        most = f"; this process may write files of {human(limit)} (ulimit -f)" if limit >= 0 else ""
+        most = f"; this process may write files of {_human(limit)} (ulimit -f)" if limit >= 0 else ""
         return Lack(
             f"a file may not grow any larger{at}",
             said + most,
@@ -99,7 +96,7 @@ def _lack(number: int, path: str, said: str) -> Lack | None:
 
 def _numbers(said: str) -> set[int]:
     """The errors of the system that a text tells of; a full disk also where a package's build does."""
-    numbers = {int(number) for number in _SAID_BY_UV.findall(said)}
+    numbers = {int(number) for number in re.findall(_SAID_BY_UV, said)}
     return numbers | {errno.ENOSPC} if os.strerror(errno.ENOSPC) in said else numbers
 
 
@@ -121,4 +118,11 @@ def _left(path: str) -> str:
         return ""
     free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
     names = f" and {disk.f_favail} of {disk.f_files} files (df -i)" if disk.f_files > 0 else ""
-    return f"that disk has {human(free)} of {human(whole)}{names} left, now that half-written files are gone"
+    left = f"{_human(free)} of {_human(whole)}{names} left"
+    return f"that disk has {left}, now that half-written files are gone"
+
+
+def _human(size: int) -> str:
+    from .inkernel.disk import human  # nearly never wanted, and a cell waits for the builder to start
+
+    return human(size)

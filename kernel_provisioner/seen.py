@@ -32,6 +32,7 @@ class Seen:
 
     def __init__(self, path: Path | None, record: str, site: int) -> None:
         self._path, self._record, self._site = path, record, site
+        self._scripts, self._others = _split(record)
         self._linked: list[tuple[str, os.stat_result]] = []
         self._own: list[Row] = []
 
@@ -42,7 +43,7 @@ class Seen:
                 known = json.loads(self._path.read_bytes())
                 if known["record"] == self._digest() and self._as_they_were(known):
                     own = [_row([*map(str, row)]) for row in known["own"]]
-                    return [*own, *parse(self._lines(outside=True))]
+                    return [*own, *parse(self._scripts)]
         return list(parse(self._record))
 
     def add(self, row: Row, info: os.stat_result) -> None:
@@ -90,11 +91,15 @@ class Seen:
         return True
 
     def _digest(self) -> str:
-        return hashlib.sha256(self._lines(outside=False).encode()).hexdigest()
+        return hashlib.sha256(self._others.encode()).hexdigest()
 
-    def _lines(self, *, outside: bool) -> str:
-        lines = io.StringIO(self._record, newline="")
-        return "".join(line for line in lines if line.startswith(_OUTSIDE) is outside)
+
+def _split(record: str) -> tuple[str, str]:
+    """The lines of scripts, and all others. Of thousands of lines few are the former; a cell waits."""
+    first, *marked = f"\n{record}".split(f"\n{_OUTSIDE}")
+    cut = [text.partition("\n") for text in marked]
+    scripts = "".join(f"{_OUTSIDE}{line}\n" for line, _, _ in cut)
+    return scripts, first + "".join(f"\n{rest}" for _, _, rest in cut)
 
 
 def parse(record: str) -> Iterator[Row]:

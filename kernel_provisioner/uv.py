@@ -7,7 +7,6 @@ user's and the system's own uv settings count, a ``uv.toml`` beside a notebook n
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
@@ -15,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import ownership, process
 from .aside import Aside
@@ -29,8 +28,7 @@ _TRUE = frozenset({"1", "on", "t", "true", "y", "yes"})  # as uv reads its varia
 _CERTIFICATES = frozenset({"SSL_CERT_DIR", "SSL_CERT_FILE", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"})
 
 
-@dataclasses.dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One line of uv's plan: the version of ``name`` that goes in, and the one that goes out."""
 
     name: str
@@ -38,16 +36,14 @@ class Change:
     replaces: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Listed:
-    """A version that an index has, and that index; empty where uv does not say which."""
+class Listed(NamedTuple):
+    """A version that an index has, and where that is; empty where uv does not say which."""
 
     version: str
-    index: str = ""
+    source: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Uv:
+class Uv(NamedTuple):
     """A usable uv: its path, its version, and the environment it runs with.
 
     ``ends`` is the moment (of ``time.monotonic``) by which the policy wants all to be done.
@@ -309,6 +305,6 @@ def _name_indexes(lock: str, listed: Mapping[str, Listed]) -> str:
 
     def add(match: re.Match[str]) -> str:
         known = listed.get(match[1])
-        return match[0] + (f"index = {json.dumps(known.index)}\n" if known and known.index else "")
+        return match[0] + (f"index = {json.dumps(known.source)}\n" if known and known.source else "")
 
     return re.sub(r'^name = "([^"]+)"\nversion = "[^"]+"\n', add, lock, flags=re.MULTILINE)

@@ -7,7 +7,6 @@ waits for, remembers them, together with what they rest on.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -15,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import process
 from .errors import CommandFailed, UvUnusable
@@ -26,8 +25,7 @@ _FIX = "pip install -U uv  (in the environment that runs Jupyter)"
 _PATIENCE = 20  # seconds
 
 
-@dataclasses.dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """uv's version, and the directory of its cache; None where it does without one."""
 
     version: tuple[int, ...]

@@ -8,10 +8,9 @@ from . import room
 from .errors import InstallFailed, ResolutionFailed
 
 _CREDENTIALS = "mend the credentials of that index: in its URL, in ~/.netrc, or UV_INDEX_<NAME>_PASSWORD"
-_UNREACHABLE = re.compile(
-    r"error sending request|dns error|Connect|timed out|Request failed after|network was disabled"
-    r"|Network connectivity is disabled|HTTP status (?:client|server) error|Failed to fetch",
-    re.IGNORECASE,
+_UNREACHABLE = (
+    r"(?i:error sending request|dns error|Connect|timed out|Request failed after|network was disabled"
+    r"|Network connectivity is disabled|HTTP status (?:client|server) error|Failed to fetch)"
 )
 
 
@@ -32,7 +31,7 @@ def failure(what: str, stderr: str) -> ResolutionFailed | InstallFailed:
         return ResolutionFailed(what, why=why)
     if lack := room.lack_in(why):
         return InstallFailed(f"{what}: {lack.what}", why=lack.why, fix=lack.fix)
-    if _UNREACHABLE.search(stderr):
+    if re.search(_UNREACHABLE, stderr):
         return InstallFailed(what, why=why, fix="check the network and the index settings, then try again")
     return InstallFailed(
         what, why=why, fix="try again; where it comes again, the index or the package is at fault"
@@ -42,7 +41,7 @@ def failure(what: str, stderr: str) -> ResolutionFailed | InstallFailed:
 def may_pass(error: InstallFailed) -> bool:
     """Whether the network or this machine is at fault, and not what was to be fetched."""
     gone = re.search(r"\b(404 Not Found|410 Gone)\b", error.why)
-    return room.lack_in(error.why) is not None or (bool(_UNREACHABLE.search(error.why)) and not gone)
+    return room.lack_in(error.why) is not None or (bool(re.search(_UNREACHABLE, error.why)) and not gone)
 
 
 def said_by_uv(stderr: str) -> str:

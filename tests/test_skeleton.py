@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -193,7 +192,7 @@ def test_what_is_no_overlay_is_told(tmp_path: Path) -> None:
 def test_a_free_threaded_base_has_its_own_directory_name(tmp_path: Path, base: RegisteredBase) -> None:
     """``python3.13t``, as its interpreter looks for it."""
     xy = base.manifest.python_xy
-    free = dataclasses.replace(base.manifest, site_dirs=(f"/b/lib/python{xy}t/site-packages",))
+    free = base.manifest._replace(site_dirs=(f"/b/lib/python{xy}t/site-packages",))
     (prefix := tmp_path / "free").mkdir()
     write_skeleton(prefix, free, base.skeleton_path, uv=UV)
     assert site_packages(prefix) == prefix / f"lib/python{xy}t/site-packages"

@@ -164,8 +164,8 @@ def test_files_are_written_whole_and_for_their_owner_alone(generation: Generatio
     [
         order_of(Request(extras=("einops", "numpy")), BASE, SETTINGS),
         order_of(Request(extras=("einops",), exclude_newer="2026-01-01T00:00:00Z"), BASE, SETTINGS),
-        order_of(Request(extras=("einops",)), dataclasses.replace(BASE, id="another"), SETTINGS),
-        order_of(Request(extras=("einops",)), dataclasses.replace(BASE, fingerprint="changed"), SETTINGS),
+        order_of(Request(extras=("einops",)), BASE._replace(id="another"), SETTINGS),
+        order_of(Request(extras=("einops",)), BASE._replace(fingerprint="changed"), SETTINGS),
         order_of(Request(extras=("einops",)), BASE, _under(pins="all")),
         order_of(Request(extras=("einops",)), BASE, _under(source_builds="never")),
         order_of(Request(extras=("einops",)), BASE, dataclasses.replace(SETTINGS, index_template="https://o/{tag}")),

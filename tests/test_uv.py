@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from pathlib import Path
@@ -75,7 +74,7 @@ def test_settings_beside_the_notebook_never_count(shop: Workshop, python: Path, 
     before = Path.cwd()
     os.chdir(tmp_path)
     try:
-        plan = dataclasses.replace(shop.uv, env=env).plan(python, wanted, [])
+        plan = shop.uv._replace(env=env).plan(python, wanted, [])
     finally:
         os.chdir(before)
     assert plan == [uv.Change("tiny", "1.0")]

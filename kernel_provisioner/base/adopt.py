@@ -100,7 +100,7 @@ def refresh_adopted(base: RegisteredBase) -> RegisteredBase:
 def _picture(python: Path, tag: str | None) -> Photograph:
     picture = photograph(probe(python, torch=True), tag=tag, adopted=True, installer="adopted", created=now())
     mark = fingerprint(picture.manifest.site_dirs)
-    return dataclasses.replace(picture, manifest=dataclasses.replace(picture.manifest, fingerprint=mark))
+    return dataclasses.replace(picture, manifest=picture.manifest._replace(fingerprint=mark))
 
 
 def _interpreter(path: Path) -> Path:

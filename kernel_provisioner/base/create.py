@@ -130,7 +130,7 @@ def _install(
             progress("Importing torch once, to learn what it was built for")
             facts = probe(venv / "bin/python", torch=True)
             picture = photograph(facts, adopted=False, installer=used, created=now())
-            named = dataclasses.replace(picture.manifest, id=directory.name)
+            named = picture.manifest._replace(id=directory.name)
             picture = dataclasses.replace(picture, manifest=named)
             _refuse_other_build(spec.tag, picture)
             progress("Making it read-only")

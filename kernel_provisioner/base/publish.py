@@ -42,8 +42,8 @@ def publish(
     With ``default`` the tag means this base from now on.
     """
     used = usage(picture.manifest.site_dirs)
-    manifest = dataclasses.replace(
-        picture.manifest, bytes=used.own_bytes + used.linked_bytes, files=used.own_files + used.linked_files
+    manifest = picture.manifest._replace(
+        bytes=used.own_bytes + used.linked_bytes, files=used.own_files + used.linked_files
     )
     directory.chmod(0o755)  # whatever the umask: who may see the data directory may use its bases
     skeleton = {"files": picture.skeleton, "links": picture.links}

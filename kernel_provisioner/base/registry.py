@@ -8,10 +8,10 @@ by one rename: without it there is no base. ``<tag>.alias`` holds the id that a 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import locks
 from ..errors import BaseNotFound, CorruptState, LockTimeout
@@ -26,8 +26,7 @@ CONSTRAINTS = "constraints.txt"
 RECEIPTS = "receipts"
 
 
-@dataclasses.dataclass(frozen=True)
-class RegisteredBase:
+class RegisteredBase(NamedTuple):
     """A base and the directory that registers it."""
 
     manifest: BaseManifest
@@ -49,8 +48,7 @@ class RegisteredBase:
         return self.directory / SKELETON
 
 
-@dataclasses.dataclass(frozen=True)
-class Register:
+class Register(NamedTuple):
     """All bases that can be seen from here, in order of precedence, and what is wrong with others."""
 
     bases: tuple[RegisteredBase, ...]

@@ -7,7 +7,6 @@ the launch, and that of the configuration files as they are now.
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import time
 from collections.abc import Sequence
@@ -85,7 +84,7 @@ def _under(policy: Policy, order: Order) -> Order:
     except ValueError as error:
         fix = "restart the kernel, which then follows the rules of now alone"
         raise NotAllowed("nothing can be added under these rules", why=str(error), fix=fix) from error
-    return dataclasses.replace(order, policy=policy, index_template=template, begun=time.monotonic())
+    return order._replace(policy=policy, index_template=template, begun=time.monotonic())
 
 
 def _planned(

@@ -7,7 +7,6 @@ unpacks wheels into a staging directory that no interpreter looks at.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -38,18 +37,13 @@ def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool
     Raises OverlayError with cause and fix; then nothing is published.
     """
     started = time.monotonic()
-    order = dataclasses.replace(order, begun=started)
+    order = order._replace(begun=started)
     builds = cell_ran and order.policy.builds
     if order.exact is None:
         order.policy.refuse_unlocked()
-    receipts = Aside(lambda: _write_receipts(order))  # while uv looks for what is needed
     with _scratch(order.generation) as scratch:
-        try:
-            with processors.one_left() if not cell_ran else contextlib.nullcontext():
-                solution = Solver(order, root, progress, scratch, builds=builds).solve()
-        finally:
-            receipts.result()
-        pause("laid out")
+        with processors.one_left() if not cell_ran else contextlib.nullcontext():
+            solution = Solver(order, root, progress, scratch, builds=builds).solve()
         if solution is None:
             return False
         pause("planned")
@@ -90,6 +84,7 @@ def _scratch(generation: store.Generation) -> Iterator[Path]:
 def _write_receipts(order: Order) -> None:
     """What installers need of the overlay; not written by the launch, for the kernel needs none of it."""
     write_receipts(order.generation.path, order.manifest, order.base.skeleton_path, uv=uv_path())
+    pause("laid out")
 
 
 def install(order: Order, solution: Solution, progress: Progress, *, builds: bool) -> list[Installed]:
@@ -109,12 +104,15 @@ def install(order: Order, solution: Solution, progress: Progress, *, builds: boo
         *order.index_options,
         *order.build_options(sources, builds=builds),
     ]
+    receipts = Aside(lambda: _write_receipts(order))  # while uv unpacks, which takes longer
     try:
         attempt([*options, "--offline"])
     except InstallFailed:
         if order.policy.offline:
             raise
         attempt(options)
+    finally:
+        receipts.result()
     if order.policy.max_bytes is not None:
         order.policy.refuse_bytes(bytes_in(staging), "the extras are, unpacked,")
     pause("unpacked")

@@ -1,8 +1,15 @@
-"""The builder's command line: ``GENERATION``, the overlay to build, or to ``--add`` to."""
+"""The builder's command line, which launches and kernels speak.
+
+    python -m kernel_provisioner.builder GENERATION [--cell-ran] [--lock-fd FD]
+    python -m kernel_provisioner.builder GENERATION --add REQUIREMENT...
+
+``GENERATION`` is the directory of the overlay to build, or to install something into. ``--cell-ran``: the
+user has run a cell, so source builds may run. ``FD`` is the builder's lock, already held. Read without
+``argparse``, which takes as long to import as uv to start, and a cell waits.
+"""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -24,22 +31,19 @@ from .progress import Progress
 
 def main(argv: list[str] | None = None) -> int:
     """Build; 0 where the overlay is published or waits for a cell, 1 where it failed."""
-    parser = argparse.ArgumentParser(prog="kernel_provisioner.builder", description=__doc__)
-    parser.add_argument("generation", type=Path)
-    parser.add_argument(
-        "--cell-ran", action="store_true", help="the user has run a cell: source builds may run"
-    )
-    parser.add_argument("--lock-fd", type=int, default=-1, help="the builder's lock, already held")
-    parser.add_argument("--add", nargs="+", metavar="REQUIREMENT", help="install these into a ready overlay")
-    options = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0].startswith("-"):
+        sys.stderr.write(f"{__doc__}\n")
+        return 2
     # Nobody else may change what is written here. Who may read the files of uv's cache, which other
     # environments are made of too, is the user's to say; overlays lie under a private directory.
     os.umask(os.umask(0o077) | 0o022)
     signal.signal(signal.SIGTERM, _end)
-    generation = store.Generation(options.generation)
-    if options.add:
-        return _add(generation, options.add)
-    return _build(generation, options)
+    generation, options = store.Generation(Path(words[0])), words[1:]
+    if options[:1] == ["--add"]:
+        return _add(generation, options[1:])
+    held = int(options[options.index("--lock-fd") + 1]) if "--lock-fd" in options else -1
+    return _build(generation, held, cell_ran="--cell-ran" in options)
 
 
 def _add(generation: store.Generation, requirements: list[str]) -> int:
@@ -56,11 +60,11 @@ def _add(generation: store.Generation, requirements: list[str]) -> int:
     return 0 if "changed" in outcome else 1
 
 
-def _build(generation: store.Generation, options: argparse.Namespace) -> int:
+def _build(generation: store.Generation, held: int, *, cell_ran: bool) -> int:
     progress = Progress(generation.path / store.PROGRESS)
-    if options.lock_fd >= 0:
-        lock = locks.Lock(generation.path / store.BUILDER_LOCK, options.lock_fd)
-        os.set_inheritable(options.lock_fd, False)
+    if held >= 0:
+        lock = locks.Lock(generation.path / store.BUILDER_LOCK, held)
+        os.set_inheritable(held, False)
         limits.end_when_alone(generation)
     else:
         try:
@@ -72,7 +76,7 @@ def _build(generation: store.Generation, options: argparse.Namespace) -> int:
         if (generation.path / store.OVERLAY).exists():
             return 0
         try:
-            _build_or_look_elsewhere(generation, progress, cell_ran=options.cell_ran)
+            _build_or_look_elsewhere(generation, progress, cell_ran=cell_ran)
         except (Exception, SystemExit) as error:  # the edge: whatever failed is told in the waiting cell
             return _give_up(generation, progress, error)
     return 0

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import time
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import uv
 from ..accelerators import ECOSYSTEM, index_url
@@ -22,8 +20,7 @@ if TYPE_CHECKING:
     from ..pylock import Lock
 
 
-@dataclasses.dataclass(frozen=True)
-class Order:
+class Order(NamedTuple):
     """What to build, as the launch wrote it down, among the overlays in ``root``.
 
     ``alternatives`` are the directories of the other bases that the request would allow, the best
@@ -79,9 +76,9 @@ class Order:
             newer += ["--exclude-newer-package", f"{name}=false"]
         return ["--find-links", str(self.base.receipts), *newer]
 
-    @functools.cached_property
+    @property
     def uv(self) -> uv.Uv:
-        """uv, bound to the policy; looked for once."""
+        """uv, bound to the policy; looked for anew each time."""
         most = self.policy.max_seconds
         ends = None if most is None else self.begun + most
         return uv.find_uv(policy=self.policy, ends=ends, memory=self.root / store.UV_FACTS)
@@ -128,7 +125,7 @@ class Order:
     def elsewhere(self, base: RegisteredBase, generation: store.Generation) -> Order:
         """The same order on another base, to be planned in ``generation``."""
         content = {**self.content, "base": base.manifest.id, "fingerprint": base.manifest.fingerprint}
-        return dataclasses.replace(self, generation=generation, content=content, base=base, alternatives=())
+        return self._replace(generation=generation, content=content, base=base, alternatives=())
 
     @classmethod
     def read(cls, generation: store.Generation, root: Path) -> Order:

@@ -7,12 +7,11 @@ the first cell.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .. import uv
 from ..accelerators import ECOSYSTEM
@@ -33,15 +32,14 @@ _Found = TypeVar("_Found")
 _NAMED = 8  # extras that a message names; a notebook may declare hundreds
 
 
-@dataclasses.dataclass(frozen=True)
-class Solution:
+class Solution(NamedTuple):
     """A lock to install, the versions of the packages that it names, and what it does to the base's."""
 
     lock: Path
     versions: Mapping[str, str]
     replaced: Mapping[str, tuple[str, str]]  # name → base's version, overlay's version
 
-    @functools.cached_property
+    @property
     def packages(self) -> Sequence[Mapping[str, Any]]:
         """The packages of the lock, as PEP 751 has them: for rare questions, since reading takes its time."""
         return uv.locked_packages(self.lock.read_text(encoding="utf-8"))
@@ -124,7 +122,7 @@ class Solver:
         try:
             return with_least_built(order, find, wanting)
         except ResolutionFailed:
-            return dataclasses.replace(solution, lock=kept)
+            return solution._replace(lock=kept)
 
     def _known(self, kept: Path) -> Solution | None:
         try:

@@ -307,7 +307,7 @@ def _network(register: Register, settings: Settings) -> Iterator[Finding]:
         wanted = Path(folder, "wanted.txt")
         wanted.write_text("ipykernel\n")
         uv = find_uv(policy=settings.policy)
-        quick = dataclasses.replace(uv, env={**uv.env, "UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"})
+        quick = uv._replace(env={**uv.env, "UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"})
         done = quick.run("pip", "compile", "-q", "--no-deps", "--refresh", wanted)
     if done.returncode == 0:
         yield Finding("network", OK, "uv reaches its package index")

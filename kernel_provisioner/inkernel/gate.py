@@ -123,7 +123,7 @@ class Gate:
                 asked = self._build_with_consent()
             yield events[-1] if events else {"phase": "plan", "message": "Starting"}
             await asyncio.sleep(pause)
-            pause = min(1.1 * pause, longest)
+            pause = min(1.03 * pause, longest)
 
     def _build_with_consent(self) -> bool:
         """Start the builder again, now that the user has run a cell: source builds may run.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 RECEIPT = "torch-overlay"  # the INSTALLER of a base distribution's receipt
 LENT = "uv"  # the module that lends the server's uv, no distribution
 
 
-@dataclasses.dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """One distribution in an overlay's own site-packages; ``declared``: built in, not put there by hand."""
 
     name: str

@@ -8,7 +8,6 @@ beside it. Its ``overlay.json`` is written last and by one rename: no file, no o
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import enum
 import hashlib
 import itertools
@@ -19,7 +18,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import locks, ownership
 from ..errors import BuildFailed, CorruptState
@@ -58,8 +57,7 @@ class State(enum.Enum):
     ABANDONED = "abandoned"
 
 
-@dataclasses.dataclass(frozen=True)
-class Generation:
+class Generation(NamedTuple):
     """One overlay directory, whatever its state."""
 
     path: Path

@@ -7,12 +7,11 @@ file can tighten what the administrator's file set, and never loosen it.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ..errors import NotAllowed, OverlayError
@@ -30,8 +29,7 @@ _NOBODY = "whoever looks after this system"
 _SHOWN = 120  # characters of a rule's value in a message
 
 
-@dataclasses.dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """The rules that one place sets, as JSON values; ``source`` names the place to people.
 
     A rule that is not among ``rules`` is left to the other layers.
@@ -41,8 +39,7 @@ class Layer:
     rules: Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """All layers together, the most official one first. Without any, the program's defaults hold."""
 
     layers: tuple[Layer, ...] = ()

@@ -95,7 +95,7 @@ def base(tag: str, torch: str, python: str = "3.11.9", **more: object) -> BaseMa
         fixed=frozenset({"torch"}),
         modules={"torch": "torch"},
     )
-    return dataclasses.replace(made, **more)  # type: ignore[arg-type]
+    return made._replace(**more)  # type: ignore[arg-type]
 
 
 CPU = base("cpu", "2.13.0+cpu")
