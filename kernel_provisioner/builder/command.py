@@ -5,7 +5,7 @@
 
 ``GENERATION`` is the directory of the overlay to build, or to install something into. ``--cell-ran``: the
 user has run a cell, so source builds may run. ``FD`` is the builder's lock, already held. Read without
-``argparse``, which takes as long to import as uv to start, and a cell waits.
+``argparse``, whose import takes milliseconds, and a cell waits.
 """
 
 from __future__ import annotations
