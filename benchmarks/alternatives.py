@@ -32,7 +32,7 @@ from report import announce, median, seconds, table
 from ways import WAYS, Trial, Way, Work, bare, set_aside, set_environment
 
 from kernel_provisioner.base.registry import RegisteredBase
-from kernel_provisioner.inkernel.disk import human, usage
+from kernel_provisioner.inkernel.shared.disk import human, usage
 
 BARE = "bare ipykernel in the base"
 

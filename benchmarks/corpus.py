@@ -3,15 +3,18 @@
     python benchmarks/corpus.py                     what `make corpus` runs
     python benchmarks/corpus.py timm einops         only these; prints, and writes nothing
 
-Each package of corpus.txt gets a notebook that declares it as its only extra. The notebook's
+Each package of corpus.txt is resolved, by the builder's own resolver, and beside that as for a private
+environment with the same torch: the overlay's version has to be the private one. Those of which
+corpus.txt says what to import also get a notebook that declares them as their only extra. The notebook's
 kernel is started as a Jupyter server starts it, so that the real builder resolves, fetches and
 installs, and its first cell imports torch and the package. Then the overlay is looked at: the
 base's torch is the only one, no accelerator library came along, and ``uv pip check`` has no
 complaint. The table goes to docs/corpus.md, with everything measured beside it as JSON. The
 overlays lie in a directory of their own, which is gone afterwards.
 
-Exit status 0: each package works, or was refused by the builder with a reason, which the table
-tells. 1: one was installed and then failed. 2: there was nothing to run on.
+Exit status 0: each package works in the version of a private environment, or in that of the base, which
+holds it, or was refused by the builder with a reason, which the table tells. 1: one was installed and then
+failed, or came in another version. 2: there was nothing to run on.
 """
 
 from __future__ import annotations
@@ -28,21 +31,24 @@ from typing import Any
 
 import program
 from corpus_table import Row, as_json, document, line
+from corpus_versions import Resolution
 from jupyter_client.manager import AsyncKernelManager
 from kernels import write_notebook
 
 from kernel_provisioner.base.kernels import kernel_name
 from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.errors import BuildFailed, CorruptState, OverlayError
-from kernel_provisioner.inkernel.disk import Usage, usage
-from kernel_provisioner.inkernel.packages import canonical, named_in, packages
+from kernel_provisioner.inkernel.shared import layout
+from kernel_provisioner.inkernel.shared.disk import Usage, usage
+from kernel_provisioner.inkernel.shared.packages import canonical, named_in, packages
 from kernel_provisioner.overlay import store
 from kernel_provisioner.overlay.skeleton import remove_tree, site_packages
-from kernel_provisioner.uv import find_uv
+from kernel_provisioner.uv.client import find_uv
 
 HERE = Path(__file__).parent
 _WITHIN = 1500.0  # seconds for one package: the largest is some hundred MB, and one compiles
-_FOREIGN = re.compile(r"torch|nvidia-.*|cuda-.*|(pytorch-)?triton.*")
+# What serves without a GPU may come along: nccl, which xgboost loads everywhere, and NVIDIA's monitor.
+_FOREIGN = re.compile(r"torch|nvidia-(?!nccl|ml-py).*|cuda-.*|(pytorch-)?triton.*")
 _ANSWER = "corpus-answer:"
 _CELL = """\
 import importlib, torch
@@ -53,7 +59,7 @@ print({mark!r} + torch.__file__)
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """One line of the corpus."""
+    """One line of the corpus; without a ``module`` it is resolved only."""
 
     requirement: str
     module: str
@@ -94,7 +100,7 @@ def read_corpus(path: Path) -> list[Package]:
         requirement, *rest = text.partition("#")[0].split() or [""]
         if requirement:
             module = rest[0] if rest else named_in(requirement).replace("-", "_")
-            found.append(Package(requirement, module))
+            found.append(Package(requirement, "" if module == "-" else module))
     return found
 
 
@@ -104,6 +110,7 @@ class Trial:
     def __init__(self, base: RegisteredBase, place: Path) -> None:
         self._base, self._place = base, place
         self._uv = find_uv()
+        self._resolution = Resolution(base, place)
 
     async def bare(self) -> Usage:
         """What an overlay without extras takes, after a cell has run in it."""
@@ -124,17 +131,37 @@ class Trial:
         return list(await asyncio.gather(*map(attempt, corpus)))
 
     async def _attempt(self, package: Package) -> Row:
+        versions = await asyncio.to_thread(self._resolution.of, package.requirement)
+        if package.module and not versions.refused:
+            row = await self._tried(package)
+        else:
+            row = Row(
+                package.requirement,
+                "refused" if versions.refused else "resolves",
+                versions.refused,
+                version=versions.version,
+                added=versions.added,
+                from_source=versions.from_source,
+            )
+        found = {name: getattr(versions, name) for name in ("private", "held", "replaced", "others")}
+        row = dataclasses.replace(row, **found)
+        if versions.differs and row.result != "fails":
+            why = f"it came as {versions.version}, and a private environment gets {versions.private}"
+            return dataclasses.replace(row, result="fails", why=why)
+        return row
+
+    async def _tried(self, package: Package) -> Row:
         answer, error = await self._first_cell(self._notebook(package, [package.requirement]), package)
         try:
             generation = self._generation(package)
-            state = generation.read(store.OVERLAY)
+            state = generation.read(layout.OVERLAY)
         except (IndexError, CorruptState):
             refusal = self._refusal(package)
-            return Row(package.name, "refused" if refusal else "fails", refusal or error)
+            return Row(package.requirement, "refused" if refusal else "fails", refusal or error)
         try:
             faults = await asyncio.to_thread(self._faults, generation, answer)
             row = Row(
-                package.name,
+                package.requirement,
                 "fails" if error or faults else "works",
                 "\n".join(filter(None, [error, *faults])),
                 version=next(
@@ -193,9 +220,8 @@ class Trial:
         foreign = [own for own in packages(generation.path) if _FOREIGN.fullmatch(canonical(own.name))]
         faults += [f"{own.name} {own.version} is in the overlay" for own in foreign]
         site = site_packages(generation.path)
-        faults += [
-            f"{site / name} is there" for name in ("torch", "nvidia", "triton") if (site / name).exists()
-        ]
+        others = [path for path in (site / "nvidia").glob("*") if path.name != "nccl"]
+        faults += [f"{path} is there" for path in (site / "torch", site / "triton", *others) if path.exists()]
         done = self._uv.run("pip", "check", "--python", generation.python)
         if done.returncode != 0:
             faults.append(f"uv pip check: {done.stderr.strip()}")
@@ -204,7 +230,7 @@ class Trial:
     def _refusal(self, package: Package) -> str:
         """The builder's own words on why it installed nothing; empty where it has none, or broke."""
         with contextlib.suppress(IndexError, CorruptState):
-            told = OverlayError.from_dict(self._generation(package).read(store.FAILED)["failure"])
+            told = OverlayError.from_dict(self._generation(package).read(layout.FAILED)["failure"])
             return "" if isinstance(told, BuildFailed) else str(told)
         return ""
 
@@ -222,7 +248,7 @@ class Trial:
 def _waited_for_consent(generation: store.Generation) -> bool:
     """Whether the builder had to build a package from source, once the cell had run."""
     with contextlib.suppress(OSError):
-        return '"needs-cell"' in (generation.path / store.PROGRESS).read_text(encoding="utf-8")
+        return '"needs-cell"' in (generation.path / layout.PROGRESS).read_text(encoding="utf-8")
     return False
 
 

@@ -9,15 +9,17 @@ from typing import Any
 
 from report import environment
 
-from kernel_provisioner.inkernel.disk import Usage, human
-from kernel_provisioner.manifest import BaseManifest
+from kernel_provisioner.inkernel.shared.disk import Usage, human
+from kernel_provisioner.model.manifest import BaseManifest
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
     """What became of a package.
 
-    ``result`` is ``works``, ``refused`` (by the builder, which installed nothing) or ``fails``;
+    ``result`` is ``works``, ``resolves`` (it was not installed), ``refused`` (by the builder, which
+    installed nothing) or ``fails``; ``private`` is the version of a private environment with the same torch,
+    ``held`` says that the overlay has the base's own. ``replaced`` and ``others`` are as in ``Versions``.
     ``why`` is in the builder's own words, or says what is wrong. ``added`` counts distributions, the package
     included; ``seconds`` are the builder's.
     """
@@ -30,12 +32,18 @@ class Row:
     seconds: float = 0.0
     from_source: bool = False
     disk: Usage = dataclasses.field(default_factory=Usage)
+    private: str = ""
+    held: bool = False
+    replaced: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    others: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
 
 _HEAD = (
     "package",
     "version",
+    "privately",
     "result",
+    "replaced of the base",
     "packages added",
     "files",
     "own",
@@ -46,14 +54,28 @@ _HEAD = (
 _INTRODUCTION = """\
 # What works on top of a shared torch
 
-`make corpus` wrote this page, after `benchmarks/corpus.txt`. Each package was declared, alone, by a
-notebook; the notebook's kernel was started as Jupyter starts it, the builder resolved and installed
-into its overlay, and the first cell imported torch and the package. *Works* means that this went
-well, and that afterwards the torch that was imported is the base's and there is no other, no
-`nvidia-*`, `cuda-*` or triton package lies in the overlay, and `uv pip check` has no complaint.
+`make corpus` wrote this page, after `benchmarks/corpus.txt`. Each package was resolved, alone, by the
+builder's own resolver. Beside that it was resolved as for a private environment with the same torch and
+nothing else of the base (`uv pip compile`). Both versions have to be the same, unless the base holds the
+package already: its own then serves, where it is in the range that was asked for. *Resolves* means that
+they are the same and that nothing was installed. *Built from source* means that a wheel is missing, of the
+package or of something that it needs: the builder then waits for the first cell, and takes no older version
+and no pre-release that would do without (bibtexparser of pymatgen, hydra-core of dvc). Where one of two
+packages has to be older than the newest (boto3 or s3fs of sagemaker), it is the one that is older in the
+private environment.
+
+Those that the list says an import of were declared by a notebook; the notebook's kernel was started as
+Jupyter starts it, the builder installed into its overlay, and the first cell imported torch and the
+package. *Works* means that this went well, too, and that afterwards the torch that was imported is the
+base's and there is no other, no triton and no CUDA library lies in the overlay (but nccl, which xgboost
+loads everywhere), and `uv pip check` has no complaint.
 """
 
+_WHY = """, where the base's version of something
+that they need is kept:"""
 _COLUMNS = """\
+*Privately* is the version that the private environment gets. *Replaced of the base* are the packages that
+the overlay has in another version than its base.
 *Own* is what exists nowhere else: the overlay's skeleton, and the bytecode that the import left.
 *Shared with uv's cache* are hard links to files in uv's cache: they take their place once, however
 many overlays hold them. The sum of both is what the overlay would take if it stood alone. *Packages
@@ -91,6 +113,8 @@ def document(data: Mapping[str, Any]) -> str:
 
 def line(row: Row) -> str:
     """A row as it is told while others still run."""
+    if row.result == "resolves":
+        return f"{row.package} {row.version}: resolves, {row.added} added"
     if row.result != "works":
         return f"{row.package}: {row.result}: {row.why}"
     size = human(row.disk.own_bytes + row.disk.linked_bytes)
@@ -100,29 +124,57 @@ def line(row: Row) -> str:
 def _summary(data: Mapping[str, Any]) -> str:
     base, rows = data["base"], data["packages"]
     results = [row["result"] for row in rows]
-    words = {"works": "work", "refused": "are refused, with a reason", "fails": "fail"}
+    words = {
+        "works": "work",
+        "resolves": "resolve (and were not installed)",
+        "refused": "are refused, with a reason",
+        "fails": "fail",
+    }
     counts = ((results.count(result), word) for result, word in words.items())
     tally = ", ".join(f"{count} {word}" for count, word in counts if count)
     told = "\n".join(f"- {name}: {text}" for name, text in data["environment"].items())
     return (
-        f"On {data['when']}, of {len(rows)} packages **{tally}**. `corpus.json` holds the same as data.\n\n"
+        f"On {data['when']}, of {len(rows)} packages **{tally}**.\n{_versions(rows)}\n"
+        "`corpus.json` holds the same as data.\n\n"
         f"- base: `{base['id']}`, Python {base['python']}, {base['distributions']} distributions,\n"
         f"  {human(base['bytes'])} in {base['files']:,} files, which all of them share\n{told}\n"
     )
 
 
+def _versions(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many come in the version of a private environment, and which of what they bring do not."""
+    found = [row for row in rows if row["result"] in ("works", "resolves")]
+    same = sum(row["version"] == row["private"] for row in found)
+    brought = sum(row["added"] for row in found)
+    others = [
+        f"- {row['package']}: {name} {mine} (privately {private or 'not needed'})\n"
+        for row in found
+        for name, (mine, private) in row["others"].items()
+    ]
+    return (
+        f"{same} of {len(found)} come in the version that a private environment gets. Of the {brought:,}\n"
+        f"packages that all of them add, {len(others)} came in another version{_WHY if others else '.'}\n"
+        + (f"\n{''.join(others)}" if others else "")
+    )
+
+
 def _table(data: Mapping[str, Any], reasons: Sequence[str]) -> Iterator[str]:
     yield _cells(_HEAD)
-    yield _cells(["---", "---", "---", *["---:"] * 5])
-    yield _cells(["*(none)*", "", "", "0", *_disk(data["bare"]), ""])
+    yield _cells(["---", "---", "---", "---", "---", *["---:"] * 5])
+    yield _cells(["*(none)*", "", "", "", "", "0", *_disk(data["bare"]), ""])
     for row in data["packages"]:
         if row["result"] == "works":
             how = "works, built from source" if row["from_source"] else "works"
             numbers = [str(row["added"]), *_disk(row["disk"]), f"{row['seconds']:.1f}"]
+        elif row["result"] == "resolves":
+            how = "resolves, built from source" if row["from_source"] else "resolves"
+            numbers = [str(row["added"]), "", "", "", ""]
         else:
             number = reasons.index(row["why"]) + 1
             how, numbers = f"[{row['result']}: reason {number}](#reason-{number})", [""] * 5
-        yield _cells([row["package"], row["version"], how, *numbers])
+        private = row["private"] + (" (the base's serves)" if row["held"] else "")
+        replaced = ", ".join(f"{name} {change}" for name, change in row["replaced"].items())
+        yield _cells([row["package"], row["version"], private, how, replaced, *numbers])
 
 
 def _disk(disk: Mapping[str, int]) -> list[str]:
@@ -134,7 +186,7 @@ def _reasons(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Each reason for which something does not work, and the packages concerned."""
     found: dict[str, list[str]] = {}
     for row in rows:
-        if row["result"] != "works":
+        if row["result"] not in ("works", "resolves"):
             found.setdefault(row["why"], []).append(row["package"])
     return found
 

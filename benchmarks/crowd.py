@@ -27,7 +27,7 @@ from report import announce, median, seconds, table
 from ways import Work, bare, overlay, set_environment, uv_venv
 
 from kernel_provisioner.base.registry import RegisteredBase
-from kernel_provisioner.inkernel.disk import human
+from kernel_provisioner.inkernel.shared.disk import human
 
 _RECONNECT = 100  # ms, ZeroMQ's own; fifty clients that try more often take ports that kernels look for
 _PATIENCE = 120.0  # seconds for the last of a crowd; most take ten

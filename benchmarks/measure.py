@@ -20,6 +20,8 @@ from jupyter_client.multikernelmanager import AsyncMultiKernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
+from kernel_provisioner.provisioner import TorchOverlayProvisioner
+
 ANSWERS_WITHIN = 300.0
 """Seconds for a kernel's answer; the very first build fetches wheels."""
 
@@ -78,8 +80,8 @@ async def running(
     factory = KernelProvisionerFactory.instance(parent=manager)
     provisioner = factory.create_provisioner_instance(manager.kernel_id, start.spec, parent=manager)
     assert isinstance(provisioner, LocalProvisioner)  # as all that start processes here
-    if start.warm:
-        provisioner.set_trait("warm", True)
+    if isinstance(provisioner, TorchOverlayProvisioner):
+        provisioner.warm = start.warm
     clock = _Clock(provisioner)
     manager.provisioner = provisioner
     context = zmq.asyncio.Context()

@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import alternatives
+import click
+import corpus_imports
 import crowd
+import disk
+import first_import
 import launch
+import panel
 import store
 import warm
 from report import labelled, median
@@ -40,11 +45,23 @@ deleted before a run has ended: let the disk rest between two runs.
 """
 _SECTIONS: tuple[tuple[str, str, Callable[[Raw], str]], ...] = (
     ("launch", "How long a start takes", launch.told),
+    ("launch_many", "The same with 150 packages", launch.told),
+    ("launch_deleted", "The same right after 20,000 files were deleted", launch.told),
+    ("first_import", "The first import of large packages", first_import.told),
     ("alternatives", "Beside the alternatives", alternatives.told),
+    ("disk", "A thousand notebooks with large packages", disk.told),
     ("store", "A thousand notebooks, ten thousand overlays", store.told),
     ("crowd", "Fifty kernels at once, and their memory", crowd.told),
     ("warm", "Torch ready at once", warm.told),
+    ("click", "From the click to the first result", click.told),
+    ("corpus_imports", "Every module, from the wheel store", corpus_imports.told),
+    ("panel", "A thousand packages in the panel", panel.told),
 )
+
+_ABOUT = {
+    "launch_many": "As above, with the packages that these extras bring. Their wheel store is filled.",
+    "launch_deleted": "As above, on a disk that is slow to make new files: see the top of this page.",
+}
 
 
 def page(results: Mapping[str, Raw]) -> str:
@@ -55,7 +72,7 @@ def page(results: Mapping[str, Raw]) -> str:
             continue
         raw = results[name]
         module = sys.modules[told.__module__]
-        about = str(module.__doc__).split("\n\n")[-1].strip()
+        about = _ABOUT.get(name) or str(module.__doc__).split("\n\n")[-1].strip()
         parts.append(f"## {title}\n\n{about}\n")
         if name in _DRAWN:
             parts.append(f"![{title}](benchmarks/{name}.svg)\n")

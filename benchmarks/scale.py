@@ -186,8 +186,7 @@ class Bench:
         bases = self._place / "share/torch-bases"
         for number in range(MANY // 100):
             other = bases / f"{self._base.manifest.id[:-8]}{number:08x}"
-            other.mkdir(parents=True)
-            shutil.copy(self._base.directory / registry.MANIFEST, other)
+            shutil.copytree(self._base.directory, other, ignore=shutil.ignore_patterns("venv"))
         self._env["JUPYTER_PATH"] = os.pathsep.join([str(bases.parent), self._env.get("JUPYTER_PATH", "")])
         told = f"{MANY // 100} more bases"
         yield [told, str(_calls(self._trace(ready, ready, "pass"), "launch"))]
@@ -259,7 +258,7 @@ def _table(rows: Rows) -> str:
 
 
 def _uv_cache(env: Mapping[str, str]) -> str:
-    from kernel_provisioner.uv_facts import uv_path
+    from kernel_provisioner.uv.discovery import uv_path
 
     return subprocess.check_output([uv_path(), "cache", "dir"], env=dict(env), text=True).strip()
 

@@ -30,12 +30,12 @@ from report import announce, median, milliseconds, seconds, table
 from ways import Work, bare, overlay, set_environment, uv_venv
 
 from kernel_provisioner.base.registry import RegisteredBase
-from kernel_provisioner.inkernel.disk import Usage, human, usage
-from kernel_provisioner.overlay import store
+from kernel_provisioner.inkernel.shared import layout
+from kernel_provisioner.inkernel.shared.disk import Usage, human, usage
 
 COMMAND = (sys.executable, "-m", "kernel_provisioner.cli.app")
 NEEDLESS = 100  # of the overlays that fill the store
-RECORDS = (store.ORDER, store.OVERLAY, store.ENTERED, store.USE_LOCK, store.BUILDER_LOCK)
+RECORDS = (layout.SPEC, layout.OVERLAY, layout.ENTERED, layout.USE_LOCK, layout.BUILDER_LOCK)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,9 +127,9 @@ class Bench:
             for record in RECORDS:
                 if (model / "0001" / record).exists():
                     shutil.copyfile(model / "0001" / record, copy / "0001" / record)
-            (copy / store.LAUNCH_LOCK).touch()
+            (copy / layout.LAUNCH_LOCK).touch()
             notebook = "gone.ipynb" if number < there + NEEDLESS else "looked-at/looked-at.ipynb"
-            (copy / store.NOTEBOOK).write_text(f"{self._place / notebook}\n", encoding="utf-8")
+            (copy / layout.NOTEBOOK).write_text(f"{self._place / notebook}\n", encoding="utf-8")
 
 
 async def _started(spec: Any, notebook: Path) -> Times:

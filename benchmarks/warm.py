@@ -27,7 +27,7 @@ from measure import Start, Times, measure, pss, running
 from report import announce, median, milliseconds, p95, table
 
 from kernel_provisioner.base.registry import RegisteredBase
-from kernel_provisioner.inkernel.disk import human
+from kernel_provisioner.inkernel.shared.disk import human
 from kernel_provisioner.warm import ForkedKernel
 
 NORMAL, WARM = "normal start", "warm start"

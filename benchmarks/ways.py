@@ -18,10 +18,10 @@ from typing import Any
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from kernels import ipykernel, ours, write_notebook
 
-from kernel_provisioner.accelerators import index_url
 from kernel_provisioner.base.registry import RegisteredBase
+from kernel_provisioner.model.accelerators import index_url
 from kernel_provisioner.settings import load_settings
-from kernel_provisioner.uv_facts import uv_path
+from kernel_provisioner.uv.discovery import uv_path
 
 Command = Sequence[str]
 

@@ -1,6 +1,6 @@
 """Write the pages of the reference that the program itself knows best: commands and settings.
 
-And the table of faults that the tests know best.
+And the table of faults that the tests know best, and the rooms that the imports tell.
 
     python docs/generate.py
 
@@ -26,23 +26,27 @@ from kernel_provisioner.settings import TorchOverlay
 REFERENCE = Path(__file__).parent / "reference"
 _MADE = "<!-- Made by docs/generate.py; change the program, then run it. -->\n"
 _ABOUT_COMMANDS = """\
-`jupyter overlay COMMAND --help` says the same. `--json` prints one JSON value on stdout and nothing
-else. Exit status, where a command does not say otherwise: 0 done; 2 not done, with the reason and
-the fix on stderr.
+This is the output of `jupyter overlay COMMAND --help`. With `--json`, a command prints JSON to stdout and
+nothing else. Exit status, unless a command says otherwise: 0 done; 2 not done, with the cause and the fix
+on stderr.
 """
 _ABOUT_SETTINGS = """\
-What an admin or a user may set, as `c.TorchOverlay.NAME = VALUE` in `jupyter_overlay_config.py`, or
-in `jupyter_overlay_config.json`, in any of Jupyter's configuration directories (`jupyter --paths`
-lists them). The user's own file counts before the system's. A Jupyter server's own configuration
-counts before both, and the environment variables that are named here before everything. The
-commands take `--TorchOverlay.NAME=VALUE` too. A notebook can set none of these.
+Set them as `c.TorchOverlay.NAME = VALUE` in `jupyter_overlay_config.py`, or in
+`jupyter_overlay_config.json`, in any of Jupyter's configuration directories (`jupyter --paths` lists them).
+The user's file overrides the system's. The configuration of a Jupyter server overrides both, and the
+environment variables below override everything. Commands accept `--TorchOverlay.NAME=VALUE` too. A notebook
+can set none of these.
 """
 _ABOUT_RULES = """\
-What may be installed, as `c.TorchPolicy.NAME = VALUE` in the same places. No rule is set by default.
-Where several places set one, all of them hold: a user's own file can forbid more, and nothing in it
-allows what the system's file forbids. [How to set a policy](../how-to/set-a-policy.md) says more.
+Rules for what can be installed: `c.TorchPolicy.NAME = VALUE` in the same files. By default there are none.
+If several files set a rule, all of them apply: a user's file can forbid more, and cannot allow what the
+system's file forbids. See [how to set a policy](../how-to/set-a-policy.md).
 """
 _ABOUT_SERVERS = """\
+How a Jupyter server starts kernels: `c.TorchOverlayProvisioner.NAME = VALUE` in the same files or in the
+server's own configuration. See [how to start kernels warm](../how-to/warm-start.md).
+"""
+_SERVERS = """\
 How a Jupyter server starts kernels, as `c.TorchOverlayProvisioner.NAME = VALUE` in the same files or in
 the server's own configuration. [How to start kernels warm](../how-to/warm-start.md) says more.
 """
@@ -52,10 +56,14 @@ _SERVERS = ("warm", "warm_idle")
 def pages() -> dict[Path, str]:
     """Each generated page and its text."""
     reliability = runpy.run_path(str(Path(__file__).with_name("reliability.py")))
+    architecture = runpy.run_path(str(Path(__file__).with_name("architecture.py")))
+    rest = runpy.run_path(str(Path(__file__).with_name("rest.py")))
     return {
         REFERENCE / "commands.md": commands_page(),
         REFERENCE / "settings.md": settings_page(),
+        rest["PAGE"]: rest["page"](),
         reliability["PAGE"]: reliability["page"](),
+        architecture["PAGE"]: architecture["page"](),
     }
 
 

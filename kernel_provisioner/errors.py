@@ -14,6 +14,7 @@ from collections.abc import Mapping
 __all__ = [
     "BaseInUse",
     "BaseNotFound",
+    "BaseUnsafe",
     "BuildFailed",
     "CommandFailed",
     "CorruptState",
@@ -29,7 +30,11 @@ __all__ = [
     "UvUnusable",
     "clean",
     "refuse_windows",
+    "without_credentials",
 ]
+
+
+_MAYBE = ("field", "meant")  # attributes that not every error has
 
 
 class OverlayError(Exception):
@@ -37,8 +42,13 @@ class OverlayError(Exception):
 
     ``what`` is one sentence naming the thing that failed and its value, ``why`` the
     cause (may span lines, for example a resolver's own words), ``fix`` the command or
-    edit that mends it.
+    edit that fixes it.
     """
+
+    field = ""
+    """Where in what was asked for it lies, for an error that has such a place."""
+    meant = ""
+    """The name that was probably meant in its place, where it is one that nobody knows."""
 
     def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
         self.what = clean(what)
@@ -55,13 +65,17 @@ class OverlayError(Exception):
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, str]:
-        """The error as JSON values: ``error`` (class name), ``what``, ``why``, ``fix``."""
-        return {
+        """The error as JSON values: ``error`` (class name), ``what``, ``why``, ``fix``.
+
+        And ``field`` and ``meant`` where it has them.
+        """
+        said = {
             "error": type(self).__name__,
             "what": self.what,
             "why": self.why,
             "fix": self.fix,
         }
+        return {**said, **{key: value for key in _MAYBE if (value := getattr(self, key))}}
 
     @staticmethod
     def from_dict(data: Mapping[str, object]) -> OverlayError:
@@ -75,6 +89,9 @@ class OverlayError(Exception):
             why=str(data.get("why", "")),
             fix=str(data.get("fix", "")),
         )
+        for key in _MAYBE:
+            if data.get(key):
+                setattr(error, key, str(data[key]))
         return error
 
 
@@ -100,6 +117,10 @@ class BaseNotFound(OverlayError, LookupError):
 
 class BaseInUse(OverlayError, RuntimeError):
     """A base cannot be removed or replaced while kernels run on it."""
+
+
+class BaseUnsafe(OverlayError, PermissionError):
+    """Somebody else can change a base or its interpreter, and so run code as who uses it."""
 
 
 class CorruptState(OverlayError, ValueError):
@@ -157,6 +178,11 @@ def clean(text: str) -> str:
     """``text`` fit to print: control characters escaped, credentials in URLs removed."""
     text = re.sub(_UNPRINTABLE, lambda m: f"\\u{ord(m.group()):04x}", text)
     return re.sub(_CREDENTIALS, "****@", text)
+
+
+def without_credentials(text: str) -> str:
+    """``text`` with ``user:password@`` taken out of every URL in it: still addresses, and nobody's secret."""
+    return re.sub(_CREDENTIALS, "", text)
 
 
 def _subclasses(cls: type[OverlayError]) -> list[type[OverlayError]]:

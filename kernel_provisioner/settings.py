@@ -23,16 +23,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from traitlets import TraitError, Unicode
+from traitlets import List, TraitError, Unicode
 from traitlets.config import Config, Configurable
 
-from .accelerators import DEFAULT_INDEX_TEMPLATE
-from .errors import CorruptState
+from .errors import CorruptState, without_credentials
+from .inkernel.shared.environment import INDEX_VARIABLE
+from .model.accelerators import DEFAULT_INDEX_TEMPLATE
 from .policy import OPEN, Layer, Policy
 from .policy.traits import layer_of, refuse_unknown
-from .search_paths import config_path
+from .system.jupyter_paths import config_path, data_path
 
 CONFIG_NAME = "jupyter_overlay_config"
+SHARED_STORE = "torch-store"
+"""The name of a shared wheel store in a Jupyter data directory, where it is found without a setting."""
+
 _SERVERS = "the configuration of this server or command"
 # Jupyter's own for the whole system, which JUPYTER_PLATFORM_DIRS and XDG_CONFIG_DIRS would lead elsewhere.
 _OF_THE_SYSTEM = ("/etc/jupyter", "/usr/local/etc/jupyter")
@@ -46,16 +50,13 @@ class Settings:
     index_template: str
     preference: str
     policy: Policy = OPEN
+    shared_stores: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON values."""
+        """The settings as JSON values, for files too: credentials are left out."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**values, "policy": self.policy.as_list()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """What ``as_dict`` wrote."""
-        return cls(**{**values, "policy": Policy.from_list(values["policy"])})
+        address = without_credentials(self.index_template)
+        return {**values, "index_template": address, "policy": self.policy.as_list()}
 
 
 class TorchOverlay(Configurable):
@@ -63,33 +64,44 @@ class TorchOverlay(Configurable):
 
     overlay_root = Unicode(
         "",
-        help="""Where overlays live: private, best on the file system of uv's cache, so that
-        packages are hard links. Default: torch-overlays in the user's cache directory.
-        Environment: TORCH_OVERLAY_ROOT.""",
+        help="""The directory for overlays: a whole path, or one that starts with ~. It must be private to
+        the user. Each package lies there once, in the wheel store that overlays are linked to. Default:
+        torch-overlays in the user's cache directory. Environment: TORCH_OVERLAY_ROOT.""",
     ).tag(config=True)
     index_template = Unicode(
         DEFAULT_INDEX_TEMPLATE,
-        help="""The index of the PyTorch packages, {tag} standing for cpu, cu124 and so on. Set it
-        to a mirror of the same shape. Environment: TORCH_OVERLAY_INDEX.""",
+        help="""The index of the PyTorch packages. {tag} stands for cpu, cu124 and so on. Set it to
+        use a mirror with the same layout. Environment: TORCH_OVERLAY_INDEX.""",
     ).tag(config=True)
     preference = Unicode(
         "",
-        help="""What auto and cuda mean on this machine: a tag such as cu126, or cpu. Empty: the
-        newest build that the hardware runs. Environment: TORCH_OVERLAY_ACCELERATOR.""",
+        help="""The build that auto and cuda select on this machine: a tag such as cu126, or cpu.
+        Empty: the newest build that the hardware can run. Environment: TORCH_OVERLAY_ACCELERATOR.""",
+    ).tag(config=True)
+    shared_stores = List(
+        Unicode(),
+        None,
+        allow_none=True,
+        help="""Wheel stores that jupyter overlay prebuild --store has filled, the first to count first.
+        Overlays are linked to what these have, and nothing is fetched for it. One counts only if nobody but
+        root, the user and the owner of this installation can change it. Default: torch-store in each of
+        Jupyter's data directories, such as share/jupyter/torch-store in this Python environment.
+        Environment: TORCH_OVERLAY_STORES, with : between two of them.""",
     ).tag(config=True)
 
     def settings(self, environ: Mapping[str, str], policy: Policy = OPEN) -> Settings:
         """The values in force, with those of ``environ`` on top, within what ``policy`` allows.
 
-        Raises ValueError where the policy leaves no index.
+        Raises ValueError where the policy leaves no index, or where no overlay can live in the root.
         """
         if environ.get("UV_OFFLINE", "").lower() in ("1", "true"):
             policy = policy.joined(Policy((Layer("the environment (UV_OFFLINE)", {"offline": True}),)))
         return Settings(
-            overlay_root=environ.get("TORCH_OVERLAY_ROOT") or self.overlay_root or _default_root(),
-            index_template=policy.template(environ.get("TORCH_OVERLAY_INDEX") or self.index_template),
+            overlay_root=_root(environ.get("TORCH_OVERLAY_ROOT", ""), self.overlay_root),
+            index_template=policy.template(environ.get(INDEX_VARIABLE) or self.index_template),
             preference=environ.get("TORCH_OVERLAY_ACCELERATOR") or self.preference,
             policy=policy,
+            shared_stores=_stores(environ.get("TORCH_OVERLAY_STORES", ""), self.shared_stores),
         )
 
 
@@ -114,7 +126,8 @@ def load_settings(
     except (TraitError, ValueError) as error:
         raise CorruptState(
             f"a setting of TorchOverlay or TorchPolicy cannot be used: {error}",
-            fix=f"correct it in {CONFIG_NAME}.py or .json; jupyter --paths  lists where these lie",
+            fix=f"correct it in the environment, or in {CONFIG_NAME}.py or .json;"
+            " jupyter --paths  lists these directories",
         ) from error
 
 
@@ -168,16 +181,19 @@ def _looked_at(name: str, *, official: bool) -> os.stat_result | None:
     except OSError as error:
         path = Path(name)
         raise CorruptState(
-            f"whether there is {path} cannot be seen",
+            f"cannot check whether {path} exists",
             why=f"{error.strerror or error}; it may hold this system's policy",
-            fix=f"let everybody who runs notebooks read {path.parent}",
+            fix=f"make it readable for all who run notebooks: {path.parent}",
         ) from error
     path = Path(name)
     for place, mode in ((path, info.st_mode), (path.parent, path.parent.stat().st_mode)) if official else ():
         if mode & stat.S_IWOTH:
             raise CorruptState(
-                f"{place} can be changed by anybody",
-                why="who changes it changes the policy, and its Python runs as whoever starts Jupyter",
+                f"{place} can be changed by any user",
+                why=(
+                    "whoever changes it changes the policy, and its Python code runs as the user"
+                    " who starts Jupyter"
+                ),
                 fix=f"chmod o-w {place}",
             )
     return info
@@ -209,7 +225,7 @@ def _content(path: Path) -> Config:
     loader = PyFileConfigLoader if path.suffix == ".py" else JSONFileConfigLoader
     try:
         content: Config = loader(path.name, str(path.parent)).load_config()
-    except Exception as error:  # a Python file can fail in any way
+    except (Exception, SystemExit) as error:  # a Python file can fail in any way, or end who reads it
         why = f"{type(error).__name__}: {error}"
         raise CorruptState(f"{path} cannot be read", why=why, fix="correct or remove that file") from error
     return content
@@ -247,7 +263,30 @@ def _official_path() -> tuple[Path, ...]:
     return tuple(Path(entry) for entry in dict.fromkeys(places))
 
 
-def _default_root() -> str:
-    from platformdirs import user_cache_dir  # a dependency of jupyter_core
+def _stores(of_environment: str, of_files: Sequence[str] | None) -> tuple[str, ...]:
+    """The shared wheel stores, as whole paths; raises ValueError."""
+    if not of_environment and of_files is None:
+        found = (f"{directory}/{SHARED_STORE}" for directory in data_path())
+        return tuple(path for path in found if os.path.isdir(path))  # noqa: PTH112 - at each launch
+    name = "TORCH_OVERLAY_STORES" if of_environment else "TorchOverlay.shared_stores"
+    named = of_environment.split(os.pathsep) if of_environment else of_files or ()
+    stores = tuple(os.path.expanduser(path) for path in named if path)  # noqa: PTH111 - as _root
+    for path in stores:
+        if not os.path.isabs(path):  # noqa: PTH117 - text
+            raise ValueError(f"{name} names {path!r}, which each process would look for somewhere else")
+    return stores
 
-    return user_cache_dir("torch-overlays", appauthor=False)
+
+def _root(of_environment: str, of_files: str) -> str:
+    """The directory of overlays, as a whole path; raises ValueError."""
+    name = "TORCH_OVERLAY_ROOT" if of_environment else "TorchOverlay.overlay_root"
+    root = os.path.expanduser(of_environment or of_files)  # noqa: PTH111 - which raises for "~nobody"
+    if not root:
+        from platformdirs import user_cache_dir  # a dependency of jupyter_core
+
+        name, root = "the user's cache directory", user_cache_dir("torch-overlays", appauthor=False)
+    if not os.path.isabs(root):  # noqa: PTH117 - text
+        raise ValueError(f"{name} is {root!r}, which each process would look for in another directory")
+    if os.pathsep in root:  # venv refuses it, too
+        raise ValueError(f"{name} is {root!r}, and PATH takes no directory with {os.pathsep!r} in its name")
+    return root

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.bases import Bench, Workshop
 from tests.support.desk import Desk
@@ -21,12 +19,25 @@ from tests.support.environ import clean_environment, default_index
 from tests.support.hub import Hub, deployed
 from tests.support.index import LocalIndex, serve_index
 from tests.support.pythons import Python, find_pythons
+from tests.support.shared_base import remove_shared_base, shared_base
+from tests.support.waiting import patient
 
-BASE_WITHIN = 1200.0
-"""Seconds for making the real base: torch is some 200 MB to fetch, and its bytecode is compiled."""
+TEST_WITHIN = patient(300.0)
+"""Seconds for one test, without its fixtures, where it has no mark that says otherwise."""
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background, and in what we start
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile(
+    "these",
+    derandomize=True,  # the same examples in each run: a failure is about the change that was made
+    deadline=None,  # a machine that is busy with other tests says nothing of one example
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("these")
+
+SHARED_BASE = "torch-base"
+"""Where the workers of a run share the real base, below the directory that they share."""
 
 _SLOW_LAST = ("network", "slow", "torch", "browser")
 
@@ -35,12 +46,10 @@ _SLOW_LAST = ("network", "slow", "torch", "browser")
 class TorchBase:
     """The base with the real torch (cpu) that one test run shares; tests must not change it.
 
-    ``data_dir`` is the Jupyter data directory that holds it and its kernel, ``created`` what
-    ``jupyter overlay base create --json`` printed.
+    ``data_dir`` is the Jupyter data directory that holds it and its kernel.
     """
 
     data_dir: Path
-    created: dict[str, Any]
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
         """A clean environment under ``home`` in which this base and its kernel are found."""
@@ -54,31 +63,22 @@ def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def torch_base_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchBase]:
+def torch_base_home(tmp_path_factory: pytest.TempPathFactory) -> TorchBase:
     """One real cpu base for the whole run, made by the command that a user types, gone at the end.
 
     ``KERNEL_PROVISIONER_TEST_BASE`` names a Jupyter data directory that holds one already.
     """
     if ready := os.environ.get("KERNEL_PROVISIONER_TEST_BASE"):
-        yield TorchBase(Path(ready), {})
-        return
-    home = tmp_path_factory.mktemp("torch-base")
-    env = clean_environment(home)
-    command = [sys.executable, "-m", "kernel_provisioner.cli.app", "base", "create", "cpu"]
-    done = subprocess.run(
-        [*command, "--user", "--json"],
-        cwd=home,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=BASE_WITHIN,
-        check=False,
-    )
-    assert done.returncode == 0, f"no base with the real torch could be made:\n{done.stderr}{done.stdout}"
-    yield TorchBase(Path(env["JUPYTER_DATA_DIR"]), json.loads(done.stdout))
-    for folder, _, _ in os.walk(home):  # a base is read-only, and a gigabyte
-        Path(folder).chmod(0o700)
-    shutil.rmtree(home)
+        return TorchBase(Path(ready))
+    own = tmp_path_factory.getbasetemp()
+    return TorchBase(shared_base((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / SHARED_BASE))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove the real base once all workers have ended."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+        remove_shared_base(factory.getbasetemp() / SHARED_BASE)
 
 
 @pytest.fixture(scope="session")
@@ -150,18 +150,39 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Quick tests first: what is broken in a pure module shows before a server has started.
+    """Quick tests first: what is broken in a pure module shows before a server has started. Among several
+    workers the slow ones first, so that none is left with a long one at the end.
 
-    Those that fetch gigabytes run only where ``-m`` names them, as ``make test-cuda`` does.
+    Those that fetch gigabytes, or need a GPU, run only where ``-m`` names them, as ``make test-cuda`` and
+    ``make test-gpu`` do. Tests that
+    share a fixture of their module go to one worker; all others go to whichever has time.
     """
     for item in items:
         if "torch_base_home" in getattr(item, "fixturenames", ()):
             item.add_marker("torch")
-    if "cuda" not in config.option.markexpr:
-        huge = [item for item in items if item.get_closest_marker("cuda")]
-        items[:] = [item for item in items if item not in huge]
-        config.hook.pytest_deselected(items=huge)
-    items.sort(key=_slowness)
+        if item.get_closest_marker("browser") or item.path.parent.name == "faults":
+            item.add_marker("system")
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(TEST_WITHIN))
+        if group := _shares_with(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    for mark in ("cuda", "gpu"):
+        if mark not in config.option.markexpr:
+            others = [item for item in items if item.get_closest_marker(mark)]
+            items[:] = [item for item in items if item not in others]
+            config.hook.pytest_deselected(items=others)
+    items.sort(key=_slowness, reverse="PYTEST_XDIST_WORKER" in os.environ)
+
+
+def _shares_with(item: pytest.Item) -> str:
+    """The name of those that a test shares a fixture with; empty where it has its own only."""
+    fixtures: dict[str, tuple[pytest.FixtureDef[Any], ...]] = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    if "jupyterhub" in fixtures:
+        return "jupyterhub"
+    scopes = {definition.scope for definitions in fixtures.values() for definition in definitions}
+    if "package" in scopes:  # by halves: the longest would keep one worker after all others have ended
+        return f"{item.path.parent.name}.{zlib.crc32(item.path.stem.encode()) % 2}"
+    return f"{item.path.parent.name}.{item.path.stem}" if scopes & {"module", "class"} else ""
 
 
 def _slowness(item: pytest.Item) -> int:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
-from kernel_provisioner.accelerators import (
+from kernel_provisioner.errors import InvalidRequest
+from kernel_provisioner.model.accelerators import (
     DEFAULT_INDEX_TEMPLATE,
     ECOSYSTEM,
     FAMILIES,
@@ -24,7 +25,6 @@ from kernel_provisioner.accelerators import (
     tag_of_build,
     tag_of_torch,
 )
-from kernel_provisioner.errors import InvalidRequest
 
 
 def test_every_tag_is_a_torch_backend_of_uv() -> None:

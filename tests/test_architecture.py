@@ -1,13 +1,12 @@
-"""The house stands as it was drawn: who may import whom, and who may touch the machine."""
+"""The house stands as it was drawn: who can import whom, and who can touch the machine."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-
-import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "kernel_provisioner"
@@ -17,50 +16,34 @@ TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 FLOORS = (
     "inkernel",
     "errors",
-    "pausepoint",
-    "files",
-    "aside",
-    "room",
-    "ownership",
-    "manifest",
-    "accelerators",
-    "seen",
-    "records",
-    "fields",
-    "pylock",
-    "request",
+    "system",
+    "model",
     "selection",
+    "policy",
     "hardware",
     "notebook",
-    "policy",
-    "search_paths",
     "settings",
-    "process",
-    "loopback",
-    "pages",
-    "router",
-    "uv_facts",
-    "uv_failures",
+    "index",
     "uv",
-    "locks",
+    "store",
     "base",
     "overlay",
     "builder",
-    "venv",
-    "prune",
-    "choose",
+    "project",
+    "collector",
     "warm",
-    "prepare",
-    "provisioner",
     "launch",
+    "runs",
+    "provisioner",
+    "server",
     "cli",
 )
 """The rooms from the ground up. A room imports itself and what lies below it."""
 
-ENTRY_POINTS = ("builder/__main__.py", "provisioner", "launch", "cli")
+ENTRY_POINTS = ("builder/__main__.py", "provisioner", "server", "cli")
 """Where a process or a plugin begins; two of these share code through the floors below them."""
 
-PURE = ("manifest", "accelerators", "fields", "policy", "pylock", "request", "selection")
+PURE = ("model", "policy", "selection")
 """Rooms that decide on values alone."""
 
 TOUCHES_THE_WORLD = frozenset({
@@ -79,6 +62,9 @@ CALLS_START_PROCESSES = (
     "os.system",
 )
 
+DOORS = ("__init__.py", "errors.py", "provisioner.py", "settings.py")
+"""All that lies loose on the top level."""
+
 IN_KERNEL_MAY_IMPORT = frozenset({"IPython", "ipykernel", "jupyter_client", "traitlets"})
 """What every base has: the kernel's side runs there, without the rest of this package."""
 
@@ -87,6 +73,16 @@ PROBE = PACKAGE / "base/probe.py"
 
 LONGEST = 400
 """Lines after which a file no longer has one job."""
+
+IMPATIENT = 5
+"""Seconds from which on a number is a deadline of the tests, and no time limit that is being tested."""
+
+SKIPPING_CALLS = frozenset({"pytest.importorskip", "pytest.skip", "pytest.xfail", "unittest.SkipTest"})
+SKIPPING_MARKS = frozenset({
+    "pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail",
+    "unittest.skip", "unittest.skipIf", "unittest.skipUnless",
+})  # fmt: skip
+"""Ways around a test that do not go through ``need``."""
 
 
 def room_of(module: Path) -> str:
@@ -100,26 +96,37 @@ def rooms_imported_by(module: Path) -> set[str]:
     return {parts[1] for parts in names} - {"__version__"}
 
 
-def imports_of(module: Path) -> Iterator[str]:
+@functools.cache
+def imports_of(module: Path) -> tuple[str, ...]:
     """Every module or ``module.name`` that a file imports, relative imports resolved."""
-    package = ["kernel_provisioner", *module.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(_tree(module)):
+    package = module.relative_to(REPOSITORY).parts[:-1]
+    found: list[str] = []
+    for node in nodes_of(module):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             start = ".".join([*above, *([node.module] if node.module else [])])
-            yield from (f"{start}.{alias.name}" for alias in node.names)
+            found += (f"{start}.{alias.name}" for alias in node.names)
+    return tuple(found)
 
 
-def dotted_in(module: Path) -> set[str]:
+@functools.cache
+def dotted_in(module: Path) -> frozenset[str]:
     """Every ``name.attribute``, however long, that a file speaks of."""
-    return {ast.unparse(node) for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)}
+    return frozenset(ast.unparse(node) for node in nodes_of(module) if isinstance(node, ast.Attribute))
 
 
-def called_in(module: Path) -> set[str]:
+@functools.cache
+def called_in(module: Path) -> frozenset[str]:
     """The name, dotted or plain, of everything that a file calls."""
-    return {ast.unparse(node.func) for node in ast.walk(_tree(module)) if isinstance(node, ast.Call)}
+    return frozenset(ast.unparse(node.func) for node in nodes_of(module) if isinstance(node, ast.Call))
+
+
+@functools.cache
+def nodes_of(module: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file's syntax tree; a file is parsed once for all tests."""
+    return tuple(ast.walk(ast.parse(module.read_text(encoding="utf-8"), str(module))))
 
 
 def relative(module: Path) -> str:
@@ -127,7 +134,10 @@ def relative(module: Path) -> str:
     return module.relative_to(REPOSITORY).as_posix()
 
 
-each_module = pytest.mark.parametrize("module", MODULES, ids=relative)
+def offenders(modules: Iterable[Path], offence: Callable[[Path], Iterable[str]]) -> dict[str, list[str]]:
+    """What each file does that it must not: file → what it names. Empty where all keep the rule."""
+    found = {relative(module): sorted(offence(module)) for module in modules}
+    return {module: names for module, names in found.items() if names}
 
 
 def test_every_room_has_its_floor() -> None:
@@ -136,14 +146,31 @@ def test_every_room_has_its_floor() -> None:
     assert rooms == set(FLOORS)
 
 
-@each_module
-def test_no_room_imports_from_above(module: Path) -> None:
+def test_no_room_imports_from_above() -> None:
     """Lower floors never import higher ones, not even for their types."""
-    if room_of(module) == "__init__":
-        assert not rooms_imported_by(module)  # importing any room runs this file first
-        return
-    own = FLOORS.index(room_of(module))
-    assert not {room for room in rooms_imported_by(module) if FLOORS.index(room) > own}
+
+    def above(module: Path) -> set[str]:
+        own = FLOORS.index(room_of(module))
+        return {room for room in rooms_imported_by(module) if FLOORS.index(room) > own}
+
+    door = PACKAGE / "__init__.py"
+    assert not rooms_imported_by(door)  # importing any room runs this file first
+    assert not offenders([module for module in MODULES if module != door], above)
+
+
+def test_only_doors_lie_on_the_top_level() -> None:
+    """Everything else has a room."""
+    assert sorted(path.name for path in PACKAGE.glob("*.py")) == sorted(DOORS)
+
+
+def test_only_the_shared_part_of_the_kernels_side_is_imported() -> None:
+    """The kernel's side is run by its path, in another Python; what both sides need lies in ``shared``."""
+
+    def private(module: Path) -> set[str]:
+        own = {name for name in imports_of(module) if name.startswith("kernel_provisioner.inkernel.")}
+        return {name for name in own if name.split(".")[2] != "shared"}
+
+    assert not offenders([module for module in MODULES if room_of(module) != "inkernel"], private)
 
 
 def test_entry_points_never_import_each_other() -> None:
@@ -153,7 +180,7 @@ def test_entry_points_never_import_each_other() -> None:
         if room_of(module) in ENTRY_POINTS or name in ENTRY_POINTS:
             others = set(ENTRY_POINTS) - {room_of(module)}
             assert not rooms_imported_by(module) & others, name
-        assert "kernel_provisioner.builder.__main__" not in set(imports_of(module)), name
+        assert "kernel_provisioner.builder.__main__" not in imports_of(module), name
 
 
 def test_subcommands_never_import_each_other() -> None:
@@ -170,49 +197,63 @@ def test_subcommands_never_import_each_other() -> None:
             assert not imported & (commands - {module.stem}), relative(module)
 
 
-@pytest.mark.parametrize(
-    "module", [module for module in MODULES if room_of(module) == "inkernel"], ids=relative
-)
-def test_the_kernels_side_needs_only_what_every_base_has(module: Path) -> None:
+def test_the_kernels_side_needs_only_what_every_base_has() -> None:
     """The standard library and ipykernel: a base knows nothing of this package."""
-    for name in imports_of(module):
-        known = name.split(".")[0] in IN_KERNEL_MAY_IMPORT | sys.stdlib_module_names
-        assert known or name.startswith("kernel_provisioner.inkernel"), name
+    known = IN_KERNEL_MAY_IMPORT | sys.stdlib_module_names
+
+    def unknown(module: Path) -> set[str]:
+        foreign = {name for name in imports_of(module) if name.split(".")[0] not in known}
+        return {name for name in foreign if not name.startswith("kernel_provisioner.inkernel")}
+
+    alone = PACKAGE / "notebook/frames.py"  # ``inkernel/nested.py`` runs it by its path
+    inside = [module for module in MODULES if room_of(module) == "inkernel"]
+    assert not offenders([*inside, alone], unknown)
 
 
-@each_module
-def test_processes_start_in_one_place(module: Path) -> None:
-    """``process.py`` alone starts them; the kernel's side has its own, for it lives alone."""
-    if room_of(module) in ("process", "inkernel"):
-        return
-    assert not {name.split(".")[0] for name in imports_of(module)} & STARTS_PROCESSES
-    assert not [name for name in called_in(module) if name.startswith(CALLS_START_PROCESSES)]
-    if room_of(module) != "launch":  # becomes the kernel, and starts nothing
-        assert not [name for name in called_in(module) if name.startswith("os.exec")]
+def test_processes_start_in_one_place() -> None:
+    """``system/processes.py`` alone starts them; the kernel's side has its own, for it lives alone."""
+    becomes_the_kernel = PACKAGE / "launch/argv.py"  # and starts nothing
+
+    def starts(module: Path) -> set[str]:
+        calls = CALLS_START_PROCESSES if module == becomes_the_kernel else (*CALLS_START_PROCESSES, "os.exec")
+        return {name for name in imports_of(module) if name.split(".")[0] in STARTS_PROCESSES} | {
+            name for name in called_in(module) if name.startswith(calls)
+        }
+
+    ours = [module for module in MODULES if room_of(module) != "inkernel"]
+    assert not offenders([module for module in ours if module != PACKAGE / "system/processes.py"], starts)
 
 
-@each_module
-def test_locks_are_taken_in_one_place(module: Path) -> None:
-    """``locks.py`` alone knows flock; the kernel's side has its own, for it lives alone."""
-    if room_of(module) not in ("locks", "inkernel"):
-        assert "fcntl" not in {name.split(".")[0] for name in imports_of(module)}
+def test_locks_are_taken_in_one_place() -> None:
+    """``system/locks.py`` and what it shares with the kernel's side know flock."""
+
+    def flock(module: Path) -> set[str]:
+        return {name for name in imports_of(module) if name.split(".")[0] == "fcntl"}
+
+    ours = [module for module in MODULES if room_of(module) != "inkernel"]
+    assert not offenders([module for module in ours if module != PACKAGE / "system/locks.py"], flock)
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) in PURE], ids=relative)
-def test_pure_rooms_decide_on_values_alone(module: Path) -> None:
+def test_pure_rooms_decide_on_values_alone() -> None:
     """No file, clock, environment, process or network in them."""
-    for name in imports_of(module):
-        assert name not in TOUCHES_THE_WORLD, name
-        assert name.rpartition(".")[0] not in TOUCHES_THE_WORLD, name
-        assert not name.startswith("pathlib.Path"), name
-    assert not called_in(module) & {"open", "input", "print", "eval", "exec"}
+
+    def touches(module: Path) -> set[str]:
+        return {
+            name
+            for name in imports_of(module)
+            if {name, name.rpartition(".")[0]} & TOUCHES_THE_WORLD or name.startswith("pathlib.Path")
+        } | (called_in(module) & {"open", "input", "print", "eval", "exec"})
+
+    assert not offenders([module for module in MODULES if room_of(module) in PURE], touches)
 
 
-@each_module
-def test_torch_is_never_imported_here(module: Path) -> None:
+def test_torch_is_never_imported_here() -> None:
     """Asking torch takes seconds, and this Python may have none: a base is asked by its own."""
-    if module != PROBE:
-        assert "torch" not in {name.split(".")[0] for name in imports_of(module)}
+
+    def torch(module: Path) -> set[str]:
+        return {name for name in imports_of(module) if name.split(".")[0] == "torch"}
+
+    assert not offenders([module for module in MODULES if module != PROBE], torch)
 
 
 def test_the_probe_needs_only_what_every_base_has() -> None:
@@ -222,33 +263,44 @@ def test_the_probe_needs_only_what_every_base_has() -> None:
         assert not [name for name in imports_of(module) if name.startswith("kernel_provisioner.base.probe")]
 
 
-@each_module
-def test_a_file_has_one_job(module: Path) -> None:
+def test_a_file_has_one_job() -> None:
     """A file that grows beyond this has two."""
-    assert len(module.read_text(encoding="utf-8").splitlines()) <= LONGEST
+    lengths = {
+        relative(module): len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES + TESTS
+    }
+    assert not {module: length for module, length in lengths.items() if length > LONGEST}
 
 
-@pytest.mark.parametrize("module", TESTS, ids=relative)
-def test_a_test_is_skipped_only_through_need(module: Path) -> None:
+def test_a_test_is_skipped_only_through_need() -> None:
     """``need`` prints the reason and fails in CI; any other skip could hide for ever."""
-    if module != REPOSITORY / "tests/support/parts.py":
-        assert not called_in(module) & {
-            "pytest.skip",
-            "pytest.importorskip",
-            "pytest.xfail",
-            "unittest.SkipTest",
-        }
-        assert not dotted_in(module) & {"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"}
-        assert not dotted_in(module) & {"unittest.skip", "unittest.skipIf", "unittest.skipUnless"}
+
+    def skips(module: Path) -> frozenset[str]:
+        return (called_in(module) & SKIPPING_CALLS) | (dotted_in(module) & SKIPPING_MARKS)
+
+    assert not offenders(
+        [module for module in TESTS if module != REPOSITORY / "tests/support/parts.py"], skips
+    )
 
 
-def _tree(module: Path) -> ast.Module:
-    return ast.parse(module.read_text(encoding="utf-8"), str(module))
+def test_every_deadline_of_the_tests_scales_with_one_variable() -> None:
+    """``WITHIN`` or ``patient(seconds)``, never a bare number: other machines are slower, or busy."""
+
+    def bare(module: Path) -> set[str]:
+        words = [word for node in nodes_of(module) if isinstance(node, ast.Call) for word in node.keywords]
+        limits = [word for word in words if word.arg and word.arg.endswith(("timeout", "within"))]
+        return {ast.unparse(limit) for limit in limits if _number(limit.value) >= IMPATIENT}
+
+    assert not offenders(TESTS, bare)
+
+
+def _number(node: ast.expr) -> float:
+    value = node.value if isinstance(node, ast.Constant) else None
+    return value if isinstance(value, int | float) else 0
 
 
 def _defines_a_command(module: Path) -> bool:
     """Whether a file of ``cli`` holds an application; ``common.py`` holds what they derive from."""
-    classes = [node for node in _tree(module).body if isinstance(node, ast.ClassDef)]
+    classes = [node for node in nodes_of(module) if isinstance(node, ast.ClassDef)]
     return module.stem != "common" and any(
         ast.unparse(base).endswith("App") for node in classes for base in node.bases
     )

@@ -209,10 +209,10 @@ def test_more_extras_than_an_environment_variable_holds(server: JupyterServer) -
 @pytest.mark.network
 def test_a_notebook_that_was_mended_runs(server: JupyterServer) -> None:
     """The fix is an edit and a restart away."""
-    put(REFUSED["a string of extras"][0], server.root / "mended.ipynb")
-    with server.session("mended.ipynb", "torch") as session:
+    put(REFUSED["a string of extras"][0], server.root / "corrected.ipynb")
+    with server.session("corrected.ipynb", "torch") as session:
         assert session.execute("import einops").status == "error"
-        write_notebook(server.root / "mended.ipynb", torch_env={"extras": ["einops"]})
+        write_notebook(server.root / "corrected.ipynb", torch_env={"extras": ["einops"]})
         session.restart()
         assert session.execute("import einops").status == "ok"
 

@@ -16,13 +16,13 @@ from kernel_provisioner.base.adopt import refresh_adopted
 from kernel_provisioner.base.current import is_current
 from kernel_provisioner.base.registry import RegisteredBase, read_register
 from kernel_provisioner.errors import BaseNotFound, CorruptState
-from kernel_provisioner.overlay.environment import kernel_environment
 from tests.support.bases import REPOSITORY, Workshop
 from tests.support.environ import clean_environment
 from tests.support.index import LocalIndex
 from tests.support.parts import need
 from tests.support.torch_wheels import build_torch
 from tests.support.tree import tree_hash
+from tests.support.waiting import WITHIN, patient
 
 NOBODY = 65534
 
@@ -53,7 +53,24 @@ def test_an_environment_is_photographed_and_nothing_is_written_into_it(shop: Wor
     assert manifest.fingerprint
     assert not created.existed
     assert created.base.directory.is_relative_to(shop.data_dir)
+    assert created.kernel
     assert created.kernel.name == "torch-cpu"
+
+
+def test_what_fits_pypis_torch_comes_from_pypi(shop: Workshop) -> None:
+    """A torch without a label is not from PyTorch's index, which is not asked for torchvision."""
+    plain = build_torch(shop.wheels / "pypi", "cpu", "2.7.0", local_label=False)
+    shop.index.publish(plain.torch, *plain.ordinary)
+    shop.publish("torchvision", "0.22.0", requires=["torch==2.7.0"])
+    shop.stock("cpu", torch="2.7.0", vision="0.22.0")
+    venv = shop.environment("mine")
+    shop.uv.run("pip", "install", "--python", venv / "bin/python", "torch", "ipykernel").check("no")
+    base = shop.adopt(venv).base
+    assert base.manifest.torch == "2.7.0"
+    shop.index.asked.clear()
+    built = shop.overlay(base, "torchvision")
+    assert built.installed == {"torchvision": "0.22.0"}
+    assert [one.path for one in shop.index.asked if one.path.startswith("/whl/")] == []
 
 
 def test_the_interpreters_path_names_the_same_base(shop: Workshop, venv: Path) -> None:
@@ -77,17 +94,6 @@ def test_an_overlay_on_an_adopted_base_sees_it_and_leaves_it_alone(shop: Worksho
     assert tree_hash(venv) == before
 
 
-def test_bytecode_goes_beside_the_register_and_not_into_the_environment(shop: Workshop, venv: Path) -> None:
-    """Whoever runs a kernel on an environment of his own finds it as it was, down to the last file."""
-    base = shop.adopt(venv).base
-    generation = shop.begin(base)
-    env = kernel_environment(shop.env, generation.path, base.manifest, base.receipts)
-    before = tree_hash(venv)
-    subprocess.run([generation.python, "-c", "import torch"], env=env, check=True)
-    assert tree_hash(venv) == before
-    assert list(base.directory.glob("bytecode/**/torch/__init__.*.pyc"))
-
-
 def test_what_is_no_environment_is_told(shop: Workshop) -> None:
     """The message names the path that was looked for."""
     with pytest.raises(BaseNotFound, match="is no Python environment") as caught:
@@ -103,12 +109,17 @@ def test_an_environment_without_torch_is_no_base(shop: Workshop) -> None:
     assert _register(shop) == []
 
 
-def test_an_environment_without_ipykernel_is_no_base_yet(shop: Workshop) -> None:
-    """The fix is the command that installs it there."""
+def test_an_environment_without_ipykernel_serves_projects(shop: Workshop) -> None:
+    """No kernel is registered for it, and it is told how notebooks could run on it."""
     prefix = shop.environment("quiet", "torch")
-    with pytest.raises(BaseNotFound, match="no ipykernel") as caught:
-        shop.adopt(prefix)
-    assert caught.value.fix == f"{prefix}/bin/python -m pip install ipykernel"
+    said = shop.command("base", "adopt", str(prefix)).stdout
+    assert f"{prefix}/bin/python -m pip install ipykernel, then adopt it again" in said
+    assert not (shop.data_dir / "kernels").exists()
+    (name,) = (base.manifest.id for base in _register(shop))
+    assert "holds no ipykernel" in shop.command("venv", str(shop.home / "no"), check=False).stderr
+    shop.command("venv", str(shop.home / "env"), "--base", name)
+    code = "import torch; print(torch.__version__)"
+    assert subprocess.check_output([shop.home / "env/bin/python", "-c", code], text=True) == "2.6.0+cpu\n"
 
 
 def test_a_torch_that_does_not_say_its_tag_needs_one_named(shop: Workshop) -> None:
@@ -262,18 +273,18 @@ def test_a_kernel_runs_on_an_adopted_environment(tmp_path: Path, front_index: Lo
     command = [sys.executable, "-m", "kernel_provisioner.cli.app", "base", "adopt", str(prefix), "--json"]
     made = subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert json.loads(made.stdout)["path"] == str(prefix)
-    script = """if True:
+    script = f"""if True:
         from jupyter_client.manager import start_new_kernel
-        manager, client = start_new_kernel(kernel_name="torch-cpu", startup_timeout=60)
+        manager, client = start_new_kernel(kernel_name="torch-cpu", startup_timeout={WITHIN})
         try:
             code = "import sys, torch; print(); print(torch.__file__, sys.prefix)"
-            client.execute_interactive(code, timeout=60)
+            client.execute_interactive(code, timeout={WITHIN})
         finally:
             client.stop_channels()
             manager.shutdown_kernel(now=True)
         """
     ran = subprocess.run([sys.executable, "-c", script], env=env, cwd=REPOSITORY, capture_output=True,
-                         text=True, timeout=200, check=False)  # fmt: skip
+                         text=True, timeout=patient(200), check=False)  # fmt: skip
     torch, overlay = ran.stdout.splitlines()[-1].split() if ran.stdout else ("", "")
     assert torch.startswith(str(prefix)), ran.stdout + ran.stderr
     assert overlay.startswith(str(tmp_path / "overlays"))
@@ -289,7 +300,7 @@ def _launch(shop: Workshop) -> dict[str, object]:
     code = """if True:
         import json, os, pathlib
         from kernel_provisioner.notebook.find import FoundNotebook
-        from kernel_provisioner.prepare import prepare
+        from kernel_provisioner.launch.prepare import prepare
         from kernel_provisioner.settings import load_settings
         found, settings = FoundNotebook(), load_settings()
         launch = prepare(found, pinned="cpu", settings=settings, environ=os.environ, kernel_id="k")
@@ -306,7 +317,7 @@ def _launch(shop: Workshop) -> dict[str, object]:
 
 @contextmanager
 def _as_another_user(directory: Path) -> Iterator[None]:
-    """Somebody who may read ``directory`` at most: root steps down, anybody else loses the right to write."""
+    """Somebody who can read ``directory`` at most: root steps down, anybody else loses the right to write."""
     if os.geteuid() == 0:
         os.seteuid(NOBODY)
         try:

@@ -20,7 +20,7 @@ from tests.support.index import LocalIndex
 from tests.support.pythons import Python
 from tests.support.torch_wheels import NVIDIA, build_torch, family_of
 from tests.support.tree import tree_hash
-from tests.support.waiting import wait_for
+from tests.support.waiting import WITHIN, patient, wait_for
 from tests.support.wheels import build_wheel, flip_a_bit
 
 TAGS = ("cpu", "cu118", "cu121", "cu124", "cu126", "rocm6.2", "xpu")
@@ -57,6 +57,7 @@ def test_a_base_is_registered_under_a_name_that_says_what_it_is(shop: Workshop) 
     assert base.prefix == str(created.base.directory / "venv")
     assert base.installer == "uv"
     assert created.source == shop.index.template.format(tag="cu124")
+    assert created.kernel
     spec = json.loads((created.kernel / "kernel.json").read_text())
     assert created.kernel == shop.data_dir / "kernels/torch-cu124"
     assert spec["display_name"] == "torch-cu124 (shared)"
@@ -65,14 +66,16 @@ def test_a_base_is_registered_under_a_name_that_says_what_it_is(shop: Workshop) 
         "config": {"accelerator": "cu124"},
     }
     assert spec["metadata"]["supported_encryption"] == "curve"
+    assert "build for CUDA 12.4" in spec["metadata"]["torch_overlay"]["description"]
     assert (created.kernel / "logo-64x64.png").is_file()
+    assert ">CUDA</text></svg>" in (created.kernel / "logo-svg.svg").read_text()
 
 
 def test_what_overlays_may_replace_is_learnt_from_torchs_own_metadata(shop: Workshop) -> None:
-    """Fixed is what torch pins exactly and what ipykernel needs; numpy and torch's loose needs are not."""
+    """Fixed is what torch pins exactly; numpy, torch's loose needs and what ipykernel needs are not."""
     shop.stock("cu126")
     base = shop.create("cu126").base.manifest
-    assert base.fixed == {"torch", "triton", "ipykernel", "comm", *NVIDIA["cu126"]}
+    assert base.fixed == {"torch", "triton", *NVIDIA["cu126"]}
     assert base.namespaces == {"nvidia"}
     assert {"torch", "triton", "ipykernel", "numpy"} <= base.modules.keys()
 
@@ -195,9 +198,9 @@ def test_interrupted_nothing_half_made_stays(shop: Workshop, moment: str, how: s
     else:
         wait_for(lambda: [one for one in shop.index.asked if one.path.endswith(".whl")], "uv fetches torch")
     child.send_signal(how)
-    _, stderr = child.communicate(timeout=30)
+    _, stderr = child.communicate(timeout=WITHIN)
     assert child.returncode == 130, stderr
-    assert "nothing half-made was left behind" in stderr
+    assert "nothing unfinished was left behind" in stderr
     assert_no_base(shop)
     wait_for(lambda: not _processes_naming(str(shop.home)), "uv has ended as well")
     shop.index.behave()
@@ -215,7 +218,7 @@ def test_two_processes_that_make_the_same_base_make_one(shop: Workshop) -> None:
     ]  # fmt: skip
     wait_for(lambda: sum(one.path == "/whl/cpu/torch/" for one in shop.index.asked) >= 2, "both plan")
     shop.index.behave()
-    outcomes = [child.communicate(timeout=60) for child in children]
+    outcomes = [child.communicate(timeout=WITHIN) for child in children]
     assert [child.returncode for child in children] == [0, 0], outcomes
     told = [json.loads(stdout) for stdout, _ in outcomes]
     assert sorted(one["existed"] for one in told) == [False, True]
@@ -225,6 +228,7 @@ def test_two_processes_that_make_the_same_base_make_one(shop: Workshop) -> None:
 
 @pytest.mark.network
 @pytest.mark.slow
+@pytest.mark.system
 def test_a_kernel_starts_on_a_base_of_each_python(
     tmp_path: Path, front_index: LocalIndex, each_python: Python
 ) -> None:
@@ -254,13 +258,13 @@ def test_a_kernel_starts_on_a_base_of_each_python(
         client = manager.blocking_client()
         client.start_channels()
         try:
-            client.wait_for_ready(timeout=60)
-            client.execute_interactive({code!r}, timeout=60)
+            client.wait_for_ready(timeout={WITHIN})
+            client.execute_interactive({code!r}, timeout={WITHIN})
         finally:
             manager.shutdown_kernel(now=True)
         """
     ran = subprocess.run([sys.executable, "-c", script], env=env, cwd=REPOSITORY, capture_output=True,
-                         text=True, timeout=200, check=False)  # fmt: skip
+                         text=True, timeout=patient(200), check=False)  # fmt: skip
     assert f"{each_python.version[:2]} 2.6.0+cpu 1.5" in ran.stdout, ran.stdout + ran.stderr
 
 
@@ -280,3 +284,19 @@ def _processes_naming(text: str) -> list[str]:
         if text in line and int(entry.parent.name) != os.getpid():
             found.append(line)
     return found
+
+
+def test_a_base_that_is_there_is_taken_without_asking_anybody(shop: Workshop) -> None:
+    """Where it has what is asked for; ``--upgrade`` looks for a newer torch."""
+    shop.stock("cpu")
+    shop.env["TORCH_OVERLAY_INDEX"] = shop.index.template
+    shop.command("base", "create", "cpu")
+    shop.stock("cpu", torch="2.7.0", vision="0.22.0")
+    shop.index.asked.clear()
+    for words in ((), ("--torch", "2.6.0"), ("--torch", ">=2.5,<2.7"), ("--with", "numpy>=2")):
+        told = shop.command("base", "create", "cpu", *words).stdout
+        assert told.startswith("Already there: cpu-torch2.6.0"), words
+        assert "--upgrade looks for a newer torch" in told
+    assert shop.index.asked == []
+    assert "Ready: cpu-torch2.7.0" in shop.command("base", "create", "cpu", "--upgrade").stdout
+    assert "Already there: cpu-torch2.7.0" in shop.command("base", "create", "cpu").stdout

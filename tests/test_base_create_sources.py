@@ -11,7 +11,8 @@ from kernel_provisioner.base.create import find_interpreter
 from kernel_provisioner.base.installers import BaseSpec, PipInstaller, fitting_order
 from kernel_provisioner.errors import InstallFailed, InvalidRequest, OverlayError, ResolutionFailed
 from tests.support.bases import REPOSITORY, Workshop, assert_no_base
-from tests.support.torch_wheels import NVIDIA, build_torch
+from tests.support.torch_wheels import NVIDIA, build_torch, build_torchvision
+from tests.support.wheels import module
 
 
 @pytest.mark.parametrize(("asked", "got"), [("2.6.0", "2.6.0"), (">=2.5,<2.7", "2.6.0"), ("", "2.7.0")])
@@ -85,6 +86,55 @@ def test_of_a_directory_that_holds_several_builds_the_tags_own_is_taken(
     assert created.base.manifest.installer == installer
 
 
+@pytest.mark.system
+@pytest.mark.slow
+def test_what_does_not_import_beside_torch_is_no_part_of_a_base(shop: Workshop) -> None:
+    """A torchvision for another torch, as PyPI has it, passes for one that fits until it is imported."""
+    shop.stock()
+    build_torch(shop.wheels / "links", "cpu")
+    broken = "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    shop.publish(
+        "torchvision", "0.21.0", files=module("torchvision", "0.21.0", broken), requires=["torch==2.6.0"]
+    )
+    links = [str(shop.wheels / "links")]
+    with pytest.raises(
+        InstallFailed, match=r"torchvision 0\.21\.0 cannot be imported beside torch 2\.6"
+    ) as caught:
+        shop.create("cpu", installer="pip", find_links=links, packages=["torchvision"])
+    assert "import torchvision: RuntimeError: operator torchvision::nms does not exist" in caught.value.why
+    assert "--find-links" in caught.value.fix
+    assert_no_base(shop)
+    build_torchvision(shop.wheels / "links", "cpu")
+    base = shop.create("cpu", installer="pip", find_links=links, packages=["torchvision"]).base
+    assert base.manifest.distributions["torchvision"] == "0.21.0+cpu"
+
+
+def test_packages_are_no_tries_for_a_build_that_fits(shop: Workshop) -> None:
+    """However many are asked for, builds for other tags are passed over."""
+    shop.stock()
+    links = shop.home / "links"
+    for tag in ("cpu", "cu124", "cu126"):
+        build_torch(links, tag)
+    names = [f"beside-{number}" for number in range(12)]
+    for name in names:
+        shop.publish(name)
+    held = shop.create("cpu", find_links=[str(links)], packages=names).base.manifest.distributions
+    assert held["torch"] == "2.6.0+cpu"
+    assert {*names} <= {*held}
+
+
+def test_where_builds_for_others_come_first_the_message_names_them(shop: Workshop) -> None:
+    """After twelve of them the search ends; none of them is installed."""
+    shop.stock("cpu")
+    links = shop.home / "links"
+    for number in range(1, 14):
+        build_torch(links, "cu126", f"2.6.{number}")
+    with pytest.raises(ResolutionFailed, match="no cpu build of torch is available") as caught:
+        shop.create("cpu", find_links=[str(links)])
+    assert "builds for others come first: 2.6.13+cu126, 2.6.12+cu126" in caught.value.why
+    assert_no_base(shop)
+
+
 def test_find_links_may_be_a_page(shop: Workshop) -> None:
     """Or a directory, as it is typed, relative to where the user stands."""
     shop.stock("cpu")
@@ -97,6 +147,8 @@ def test_find_links_may_be_a_page(shop: Workshop) -> None:
     assert "Already there: cpu-torch2.6.0" in again.stdout
 
 
+@pytest.mark.system
+@pytest.mark.slow
 def test_where_pytorchs_index_is_down_pip_is_asked_and_both_are_told(shop: Workshop) -> None:
     """``auto`` names the failure of the one and the source of the other."""
     shop.stock("cpu")
@@ -111,6 +163,8 @@ def test_where_pytorchs_index_is_down_pip_is_asked_and_both_are_told(shop: Works
     assert any("with pip" in line for line in told)
 
 
+@pytest.mark.system
+@pytest.mark.slow
 def test_pip_judges_an_unlabelled_build_by_what_it_requires(shop: Workshop) -> None:
     """The default index has torch as PyPI has it, without labels: newest for CUDA, an older one for cpu."""
     shop.stock()
@@ -127,6 +181,8 @@ def test_pip_judges_an_unlabelled_build_by_what_it_requires(shop: Workshop) -> N
     assert "never taken" in caught.value.why
 
 
+@pytest.mark.system
+@pytest.mark.slow
 def test_a_python_without_pip_gets_one_for_the_occasion(shop: Workshop) -> None:
     """As Debian's without python3-pip, or one that somebody keeps bare; the Python itself stays as it is."""
     bare = shop.environment("bare")

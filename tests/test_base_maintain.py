@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kernel_provisioner import locks
 from kernel_provisioner.base.maintain import remove_base, verify_base
-from kernel_provisioner.base.registry import RegisteredBase, hold, read_register
+from kernel_provisioner.base.registry import (
+    MANIFEST,
+    RegisteredBase,
+    announced_removal,
+    hold,
+    is_registered,
+    read_register,
+)
 from kernel_provisioner.errors import BaseInUse, BaseNotFound
+from kernel_provisioner.system import locks
 from tests.support.bases import Workshop
 from tests.support.index import LocalIndex
+from tests.support.waiting import WITHIN
+from tests.support.wheels import module
 
 
 @pytest.fixture
@@ -109,6 +120,16 @@ def test_verify_imports_torch(base: RegisteredBase) -> None:
     cuda.chmod(0o644)
     cuda.write_text("raise OSError('libcudart.so.12: cannot open shared object file')\n")
     assert any("import torch: OSError: libcudart.so.12" in fault for fault in verify_base(base).faults)
+
+
+def test_verify_imports_what_belongs_to_torch(shop: Workshop) -> None:
+    """A torchvision that was built for another torch is as it was installed, and of no use."""
+    venv = shop.environment("mine", "torch==2.5.0", "ipykernel")
+    broken = "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    shop.publish("torchvision", "0.20.1", files=module("torchvision", "0.20.1", broken), tag="cpu")
+    shop.install(venv, "torchvision==0.20.1")
+    (fault,) = verify_base(shop.adopt(venv).base).faults
+    assert fault == "import torchvision: RuntimeError: operator torchvision::nms does not exist"
 
 
 def test_verify_changes_nothing(base: RegisteredBase) -> None:
@@ -223,6 +244,50 @@ def test_holding_a_base_is_seen_by_others(base: RegisteredBase) -> None:
     assert locks.is_held(base.lock_path)
     second.release()
     assert not locks.is_held(base.lock_path)
+
+
+@pytest.mark.parametrize("announced", [False, True])
+def test_only_a_removal_that_the_owner_announces_is_waited_for(base: RegisteredBase, announced: bool) -> None:
+    """Whoever can read the lock file can lock it, for as long as they like."""
+    with contextlib.ExitStack() as theirs, ThreadPoolExecutor() as pool:
+        if announced:
+            theirs.enter_context(announced_removal(base))
+        theirs.enter_context(locks.exclusive(base.lock_path))
+        held = pool.submit(hold, base, patience=WITHIN)
+        if announced:
+            assert wait([held], timeout=0.2).done == set()
+            (base.directory / MANIFEST).unlink()  # as a removal does first of all
+        assert held.result(timeout=WITHIN / 2) is None
+    assert is_registered(base) is not announced
+
+
+def test_what_a_killed_removal_left_is_not_waited_for(base: RegisteredBase) -> None:
+    """Else whoever can lock the base's lock file could cost each launch the time that a removal gets."""
+    with contextlib.ExitStack() as left, ThreadPoolExecutor() as pool:
+        left.enter_context(announced_removal(base))
+        left.enter_context(locks.exclusive(base.lock_path))
+        held = pool.submit(hold, base, patience=2 * WITHIN, counts=0.0)
+        assert held.result(timeout=WITHIN) is None
+
+
+def test_a_removal_that_is_given_up_ends_the_wait(base: RegisteredBase) -> None:
+    """The kernel that waited then holds the base, and nothing of the announcement is left."""
+    before = base.lock_path.stat().st_mode
+    with ThreadPoolExecutor() as pool:
+        with announced_removal(base), locks.exclusive(base.lock_path):
+            held = pool.submit(hold, base, patience=WITHIN)
+        lock = held.result(timeout=WITHIN)
+    assert lock is not None
+    lock.release()
+    assert base.lock_path.stat().st_mode == before
+
+
+def test_nobody_else_can_hold_up_who_keeps_the_bases(shop: Workshop, base: RegisteredBase) -> None:
+    """Of all locks beside the bases others can open one: that which their kernels hold."""
+    remove_base(base, data_dir=shop.data_dir)
+    base = shop.create("cpu").base
+    others = [path for path in base.directory.parent.glob("*.lock") if path.stat().st_mode & 0o077]
+    assert others == [base.lock_path]
 
 
 def _json(shop: Workshop, *words: str) -> Any:

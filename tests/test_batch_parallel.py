@@ -18,7 +18,7 @@ from tests.support.runners import installed, run_well
 from tests.support.tiny import serve_extras
 from tests.support.wheels import build_wheel
 
-pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 NOTEBOOKS, WORKERS = 20, 4
 CELL = "import tiny_batch, torch\nprint(tiny_batch.__file__, torch.ones(2).sum().item())"

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TorchBase
+from tests.support.browser import find_chromium
+from tests.support.parts import need
+
+pytestmark = [pytest.mark.system, pytest.mark.network, pytest.mark.slow]
 
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.mark.torch
-@pytest.mark.network
-@pytest.mark.slow
 def test_the_launch_benchmark_prints_its_table_and_keeps_every_time(
     torch_base_home: TorchBase, tmp_path: Path
 ) -> None:
-    """Two rounds with a small extra: a header, four rows, the aims, the raw numbers; nothing left behind."""
+    """Two rounds with a small extra: a header, five rows, the aims, the raw numbers; nothing left behind."""
     raw = tmp_path / "raw.json"
     done = _run(torch_base_home, tmp_path, "--rounds", "2", "--extra", "einops", "--json", str(raw))
     assert done.returncode == 0, done.stderr
@@ -38,14 +39,13 @@ def test_the_launch_benchmark_prints_its_table_and_keeps_every_time(
             "ready overlay",
             "new overlay, packages known",
             "new overlay, nothing known",
+            "new overlay, empty wheel store",
         }
         for one in times.values():
             assert 0 < one["pre_launch"] < one["kernel_info"] < one["first_cell"]
     assert not list((tmp_path / "cache").glob("torch-overlays-bench-*"))
 
 
-@pytest.mark.torch
-@pytest.mark.slow
 def test_the_benchmark_of_warm_starts_prints_times_and_memory(
     torch_base_home: TorchBase, tmp_path: Path
 ) -> None:
@@ -58,13 +58,18 @@ def test_the_benchmark_of_warm_starts_prints_times_and_memory(
     assert not list((tmp_path / "cache").glob("torch-overlays-bench-*"))
 
 
-@pytest.mark.torch
-@pytest.mark.network
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "words", "says"),
     [
         ("store.py", ("--notebooks", "3", "--overlays", "20", "--rounds", "1"), "prune --dry-run"),
+        ("first_import.py", ("--rounds", "1", "--extra", "einops"), "names in it after the import: "),
+        (
+            "launch.py",
+            ("--rounds", "1", "--extra", "einops", "--ready-store", "--deleted", "200"),
+            "new overlay, packages known, first_cell: ",
+        ),
+        ("disk.py", ("--notebooks", "2", "--extra", "einops"), "2 notebooks: "),
+        ("corpus_imports.py", ("einops",), "0 only from a private environment"),
         (
             "crowd.py",
             ("--kernels", "2", "--rounds", "1", "--with-torch", "1", "--private", "0"),
@@ -92,7 +97,36 @@ def test_each_benchmark_prints_tables_that_its_raw_numbers_give_again(
     assert not list((tmp_path / "cache").glob("torch-overlays-bench-*"))
 
 
-@pytest.mark.torch
+@pytest.mark.browser
+def test_the_benchmark_of_the_panel_takes_its_times_in_the_page(tmp_path: Path) -> None:
+    """A row for each notebook, and the aims; the page is made from the raw numbers alone."""
+    need(find_chromium(), "no Chromium on PATH; on Debian: apt install chromium")
+    raw = tmp_path / "raw.json"
+    command = [sys.executable, str(REPOSITORY / "benchmarks/panel.py"), "--rounds", "1", "--packages", "30"]
+    done = subprocess.run(
+        [*command, "--json", str(raw)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the panel, after its data: " in done.stdout
+    times = json.loads(raw.read_text(encoding="utf-8"))["milliseconds"]
+    assert list(times) == ["10", "30"]
+    assert all(time > 0 for row in times.values() for taken in row.values() for time in taken)
+
+
+@pytest.mark.browser
+def test_the_benchmark_of_clicks_takes_its_times_in_the_page(
+    torch_base_home: TorchBase, tmp_path: Path
+) -> None:
+    """One round of each way, and the aims."""
+    need(find_chromium(), "no Chromium on PATH; on Debian: apt install chromium")
+    raw = tmp_path / "raw.json"
+    done = _run(torch_base_home, tmp_path, "--rounds", "1", "--json", str(raw), script="click.py")
+    assert done.returncode == 0, done.stderr
+    assert "shared, warm without a setting: 0." in done.stdout
+    for times in json.loads(raw.read_text(encoding="utf-8"))["milliseconds"].values():
+        assert all(0 < one["page"] < one["idle"] < one["total"] for one in times)
+
+
 def test_a_base_that_does_not_exist_is_named(torch_base_home: TorchBase, tmp_path: Path) -> None:
     """A wrong --base ends at once, with status 2 and what there is."""
     done = _run(torch_base_home, tmp_path, "--base", "cu999")

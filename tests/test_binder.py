@@ -87,6 +87,7 @@ def image(home: Path, plan: dict[str, Any]) -> Image:
     return made
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.network
 def test_repo2docker_sees_what_is_meant(plan: dict[str, Any]) -> None:
@@ -105,6 +106,7 @@ def test_what_is_run_can_be_run() -> None:
     assert os.access(BINDER / "start", os.X_OK)
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.torch
@@ -117,6 +119,7 @@ def test_the_image_has_the_kernel_and_its_base(image: Image) -> None:
     assert Path(base["path"]).is_relative_to(image.prefix)
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.torch
@@ -127,6 +130,7 @@ def test_the_demo_notebook_is_ready_in_the_image(image: Image) -> None:
     assert shown["base"]["tag"] == "cpu"
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.torch

@@ -54,7 +54,7 @@ def test_a_preference_that_is_none_or_cannot_be_met_is_told(shop: Workshop) -> N
     assert text == "this machine's preference, 'gpu', is no accelerator"
     assert "cu126" in fix
     told = shop.command("doctor", TORCH_OVERLAY_ACCELERATOR="cu999").stdout
-    assert "No base of cu999, which this machine prefers, fits: torch-cpu was taken." in " ".join(
+    assert "No base of cu999, which this machine prefers, fits: torch-cpu was chosen." in " ".join(
         told.split()
     )
 
@@ -63,7 +63,13 @@ def test_a_preference_that_is_none_or_cannot_be_met_is_told(shop: Workshop) -> N
     ("line", "said"),
     [
         ("wram = True", "TorchOverlayProvisioner has no 'wram'; did you mean warm?"),
-        ("warm = 'yes'", "The 'warm' trait expected a boolean, not the str 'yes'."),
+        (
+            "warm = 'yes'",
+            (
+                "The 'warm' trait of a TorchOverlayProvisioner instance expected a boolean or"
+                " any of ['auto'], not the str 'yes'."
+            ),
+        ),
     ],
 )
 def test_a_mistake_that_stops_no_kernel_is_told(shop: Workshop, line: str, said: str) -> None:
@@ -91,7 +97,7 @@ def test_a_base_whose_parts_are_gone_is_named(shop: Workshop) -> None:
     manifest = shop.adopt(environment).base.manifest
     shutil.rmtree(environment)
     found = wrong(shop)
-    assert any(manifest.id in text and "lacks" in text for text in found)
+    assert any(manifest.id in text and "can start no kernel" in text for text in found)
 
 
 def test_a_base_without_its_kernel_is_named(shop: Workshop) -> None:
@@ -151,3 +157,18 @@ def test_the_indexes_are_asked_only_on_request(shop: Workshop, index: LocalIndex
     index.misbehave("/simple", 503)
     ((text, _),) = wrong(shop, "--online").items()
     assert "uv does not reach" in text
+
+
+def test_a_jupyterlab_that_cannot_draw_widgets_is_told(shop: Workshop) -> None:
+    """Widgets and bars of tqdm need an extension in JupyterLab's own environment, wherever that is."""
+    theirs = shop.home / "lab"
+    command = theirs / "bin/jupyter-lab"
+    command.parent.mkdir(parents=True)
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    path = f"{command.parent}:{shop.env['PATH']}"
+    fix = f"{command.parent}/python -m pip install jupyterlab_widgets"
+    assert fix in shop.command("doctor", PATH=path).stdout
+    (theirs / "share/jupyter/labextensions/@jupyter-widgets/jupyterlab-manager").mkdir(parents=True)
+    assert "jupyterlab_widgets" not in shop.command("doctor", PATH=path).stdout
+    assert "jupyterlab_widgets" not in shop.command("doctor").stdout, "it has come along with this program"

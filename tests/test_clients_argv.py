@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.connect import write_connection_file
 
 from tests.conftest import TorchBase
+from tests.support.client import connected
 from tests.support.notebooks import write_notebook
+from tests.support.ports import write_connection
 from tests.support.server import end_with_children, jupyter_server
 from tests.support.session import ANSWERS_WITHIN
 
-pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 EINOPS = {"accelerator": "cpu", "extras": ["einops"]}
 WHERE = "import einops, torch; print(einops.__file__, torch.__file__)"
@@ -135,25 +136,31 @@ def _shaped(argv: list[str], shape: str) -> list[str]:
     return [*argv[: argv.index("-f")], *shape.format("{connection_file}").split()]
 
 
+def test_lines_of_the_log_begin_as_ipykernels_do(
+    argv: list[str], tmp_path: Path, env: dict[str, str]
+) -> None:
+    """Clients know them by that."""
+    with _kernel([*argv, "--debug"], tmp_path, env) as kernel:
+        assert kernel.kernel_info(reply=True, timeout=ANSWERS_WITHIN)["content"]["status"] == "ok"
+    log = Path(kernel.connection_file).with_suffix(".log").read_text()
+    assert {line.split("]")[0] for line in log.splitlines() if line.startswith("[")} == {"[IPKernelApp"}, log
+
+
 @contextlib.contextmanager
 def _kernel(argv: list[str], cwd: Path, env: dict[str, str]) -> Iterator[BlockingKernelClient]:
     """A kernel started as VS Code does: its command, in the notebook's folder; shut down at the end."""
     file = Path(env["JUPYTER_RUNTIME_DIR"]) / f"kernel-{uuid.uuid4()}.json"
-    write_connection_file(str(file))
+    write_connection(file)
     words = [word.format(connection_file=file) if "{connection_file}" in word else word for word in argv]
     log = file.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(words, cwd=cwd, env=env, stdout=output, stderr=output)
-    client = BlockingKernelClient(connection_file=str(file))
-    client.load_connection_file()
-    client.start_channels()
     try:
-        client.wait_for_ready(timeout=ANSWERS_WITHIN)
-        yield client
-        client.shutdown()
-        process.wait(ANSWERS_WITHIN)
+        with connected(file) as client:
+            yield client
+            client.shutdown()
+            process.wait(ANSWERS_WITHIN)
     finally:
-        client.stop_channels()
         end_with_children(process)
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from tests.conftest import TorchBase
 from tests.support.notebooks import printed_in, write_notebook
-from tests.support.runners import installed, run, run_well
+from tests.support.runners import RUNS_WITHIN, installed, run, run_well
 
-pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 EINOPS = {"accelerator": "cpu", "extras": ["einops"]}
 IMPORT = "import einops, torch\nprint(einops.__file__, torch.__file__)"
@@ -71,7 +71,7 @@ def test_a_runner_is_told_of_a_malformed_request(tmp_path: Path, env: dict[str, 
 
 
 def test_a_notebook_elsewhere_is_found_from_the_runners_folder(tmp_path: Path, env: dict[str, str]) -> None:
-    """A relative name counts from where the command was typed."""
+    """A relative name applies from where the command was typed."""
     write_notebook(tmp_path / "deep/er/away.ipynb", IMPORT, torch_env=EINOPS)
     (tmp_path / "here").mkdir()
     done = _run(EXECUTE, tmp_path / "here", env, nb="../deep/er/away.ipynb", out="../out.ipynb")
@@ -111,6 +111,86 @@ def test_papermill_from_python_in_another_folder(tmp_path: Path, env: dict[str, 
     printed = printed_in(tmp_path / "out.ipynb")
     assert "/torch-overlays/api-" in printed
     assert f"{tmp_path / 'elsewhere'} 5" in printed
+
+
+PYTEST = ("pytest", "-p", "no:cacheprovider", "-s", "{nb}")
+QUIET = {
+    "nbval": (*PYTEST, "--nbval"),
+    "nbmake": (*PYTEST, "--nbmake", "--overwrite"),
+    "nbconvert": ("jupyter-nbconvert", "--execute", "--to", "notebook", "--inplace", "{nb}"),
+    "jupyter execute": ("jupyter-execute", "--inplace", "{nb}"),
+    "jupytext": ("jupytext", "--to", "ipynb", "--execute", "{text}", "--output", "{nb}"),
+}
+
+
+@pytest.mark.parametrize("client", QUIET)
+def test_outputs_that_are_published_or_compared_hold_no_word_of_ours(
+    client: str, tmp_path: Path, env: dict[str, str]
+) -> None:
+    """What was added is said on standard error; the notebook has what its cells put out."""
+    name = client.replace(" ", "-")
+    nb = write_notebook(tmp_path / f"{name}.ipynb", "import einops\nprint(6 * 7)", torch_env=EINOPS)
+    if client == "jupytext":
+        _run(
+            ("jupytext", "--to", "py:percent", "--opt", "notebook_metadata_filter=torch_env", nb.name),
+            tmp_path,
+            env,
+        )
+        nb.unlink()
+    else:
+        written = json.loads(nb.read_text())
+        output = {"name": "stdout", "output_type": "stream", "text": ["42\n"]}
+        written["cells"][0] |= {"outputs": [output], "execution_count": 1}
+        nb.write_text(json.dumps(written))
+    done = _run(QUIET[client], tmp_path, env, nb=nb.name, text=f"{name}.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (cell,) = json.loads(nb.read_text())["cells"]
+    assert [(output["output_type"], "".join(output["text"])) for output in cell["outputs"]] == [
+        ("stream", "42\n")
+    ]
+    if client != "nbval":  # which throws the kernel's standard error away
+        assert "torch-cpu: einops" in done.stderr
+
+
+def test_papermill_keeps_a_record_of_what_its_run_stood_on(tmp_path: Path, env: dict[str, str]) -> None:
+    """Its output notebook is that of one run."""
+    write_notebook(tmp_path / "record.ipynb", "print(1)", torch_env=EINOPS)
+    done = _run(PAPERMILL, tmp_path, env, nb="record.ipynb", out="out.ipynb")
+    assert done.returncode == 0, done.stderr
+    assert "torch-cpu: einops" in (tmp_path / "out.ipynb").read_text()
+
+
+SCRIPT = f"""\
+# /// script
+# dependencies = ["einops"]
+# ///
+{IMPORT}
+"""
+JUPYTER_RUN = '"$0" --kernel=torch-cpu'
+
+
+@pytest.mark.parametrize("command", [f"{JUPYTER_RUN} script.py", f"{JUPYTER_RUN} script.py script.py"])
+def test_jupyter_run_prints_what_a_script_prints(command: str, tmp_path: Path, env: dict[str, str]) -> None:
+    """A script is a notebook with a declaration, and the program's output is its own."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = _shell(command, tmp_path, env)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert "einops/__init__.py" in last
+    assert "/torch-bases/" in last
+    if command.count("script.py") == 1:
+        assert done.stdout == f"{last}\n"
+        assert "/torch-overlays/script-" in last
+        assert "torch-cpu: einops" in done.stderr
+
+
+def test_jupyter_run_without_a_script(tmp_path: Path, env: dict[str, str]) -> None:
+    """What it reads from standard input has no file: that is said beside the output."""
+    (tmp_path / "code").write_text("print('hello')")
+    done = _shell(f"{JUPYTER_RUN} < code", tmp_path, env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "hello\n"
+    assert "no notebook is known to this kernel: it runs on the base alone" in done.stderr
 
 
 NBCLIENT = """
@@ -224,6 +304,17 @@ def _run(
     """Run a console script of this environment, as its user would type it in ``cwd``."""
     script, *rest = (word.format_map(names) for word in words)
     return run([installed(script), *rest], cwd, env)
+
+
+def _shell(command: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of a line, in which ``$0`` is ``jupyter run`` without its deadline of 10 s."""
+    program = cwd / "jupyter-run"
+    program.write_text(
+        f"#!{sys.executable}\nfrom jupyter_client import runapp\n"
+        f"runapp.OUTPUT_TIMEOUT = {RUNS_WITHIN}\nrunapp.main()\n"
+    )
+    program.chmod(0o700)
+    return run(["sh", "-c", command, str(program)], cwd, env)
 
 
 def _python(code: str, cwd: Path, env: dict[str, str]) -> str:

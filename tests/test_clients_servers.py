@@ -13,10 +13,11 @@ import pytest
 
 from tests.conftest import TorchBase
 from tests.support.notebooks import write_notebook
-from tests.support.server import STARTS_WITHIN, end_with_children, free_port, jupyter_server
+from tests.support.ports import free_port
+from tests.support.server import STARTS_WITHIN, end_with_children, jupyter_server
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 EINOPS = {"accelerator": "cpu", "extras": ["einops"]}
 WHERE = "import einops, torch; print(einops.__file__, torch.__file__)"
@@ -31,6 +32,40 @@ def test_notebook_7_opens_a_session(torch_base_home: TorchBase, tmp_path: Path) 
             extra, torch = session.execute(WHERE).stdout.split()
             assert "/torch-overlays/seven-" in extra
             assert "/torch-bases/" in torch
+
+
+def test_a_server_with_the_synchronous_kernel_manager_keeps_its_sessions(
+    torch_base_home: TorchBase, tmp_path: Path
+) -> None:
+    """It starts kernels on a thread of their own, on which its table of sessions must not come to life."""
+    kind = "jupyter_server.services.kernels.kernelmanager.MappingKernelManager"
+    options = [f"--ServerApp.kernel_manager_class={kind}"]
+    with jupyter_server(tmp_path / "work", torch_base_home.environment(tmp_path), options=options) as server:
+        write_notebook(server.root / "sync.ipynb", torch_env=EINOPS)
+        started = server.request("POST", "api/kernels", {"name": "torch-cpu", "path": "sync.ipynb"})
+        assert server.request("GET", "api/sessions") == []
+        server.request("DELETE", f"api/kernels/{started['id']}")
+        with server.session("sync.ipynb", "torch-cpu") as session:
+            assert [one["path"] for one in server.request("GET", "api/sessions")] == ["sync.ipynb"]
+            session.restart()
+            assert "/torch-overlays/sync-" in session.execute(WHERE).stdout
+
+
+def test_a_kernel_is_started_before_its_session(torch_base_home: TorchBase, tmp_path: Path) -> None:
+    """Agents do so: the path is enough, also at a restart. A directory is the base alone."""
+    with jupyter_server(tmp_path / "work", torch_base_home.environment(tmp_path)) as server:
+        write_notebook(server.root / "folder/agent.ipynb", torch_env=EINOPS)
+        with server.kernel("folder/agent.ipynb", "torch-cpu") as kernel:
+            extra, _ = kernel.execute(WHERE).stdout.split()
+            assert "/torch-overlays/agent-" in extra
+            kernel.restart()
+            assert kernel.execute(WHERE).stdout.split()[0] == extra
+            body = {"path": "folder/agent.ipynb", "type": "notebook", "kernel": {"id": kernel.kernel_id}}
+            assert server.request("POST", "api/sessions", body)["kernel"]["id"] == kernel.kernel_id
+        with server.kernel("folder", "torch-cpu") as kernel:
+            told = kernel.execute("import os; print(os.getcwd())")
+            assert told.stdout.strip() == str(server.root / "folder")
+            assert "no notebook is known to this kernel: it runs on the base alone" in told.text
 
 
 def test_voila_serves_one_notebook(torch_base_home: TorchBase, tmp_path: Path) -> None:

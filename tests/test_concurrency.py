@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import locks
 from kernel_provisioner.base.maintain import remove_base
 from kernel_provisioner.base.registry import RegisteredBase, is_registered, set_alias
-from kernel_provisioner.builder.turns import DIRECTORY, at_a_time
+from kernel_provisioner.builder.queue import DIRECTORY, at_a_time
 from kernel_provisioner.errors import BaseInUse, BaseNotFound
-from kernel_provisioner.overlay.store import PROGRESS, Generation, State
+from kernel_provisioner.inkernel.shared.layout import PROGRESS
+from kernel_provisioner.overlay.store import Generation, State
+from kernel_provisioner.system import locks
 from tests.support.bases import BUILDS_WITHIN, REPOSITORY, Workshop
 from tests.support.crowd import Outcome, crowd
 from tests.support.index import LocalIndex, serve_index
@@ -108,6 +109,7 @@ def assert_all_run(outcomes: list[Outcome], module: str) -> None:
         assert "/venv/" in torch, one
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.fault(20)
 def test_fifty_launches_of_one_notebook_make_one_build(town: Town) -> None:
@@ -122,6 +124,7 @@ def test_fifty_launches_of_one_notebook_make_one_build(town: Town) -> None:
     assert len(town.fetched("shared-by-all")) == 1
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.fault(20)
 def test_fifty_notebooks_that_ask_for_the_same_resolve_it_once(town: Town) -> None:
@@ -151,7 +154,7 @@ def test_so_many_builds_run_at_once_and_the_others_wait_in_turn(town: Town) -> N
     assert [town.said(name) for name in running] == [["plan"]] * at_a_time()
     for ahead, name in enumerate(waiting, start=at_a_time()):
         (event,) = events(*town.generations(name))
-        assert event["message"] == f"Waiting for its turn: {ahead} other builds come first"
+        assert event["message"] == f"Waiting for {ahead} other builds"
 
     town.kill(running[0])
     wait_for(lambda: town.said(waiting[0])[-1] == "plan", "the next one's turn")
@@ -204,7 +207,7 @@ def test_turns_leave_nothing_behind(town: Town) -> None:
 
 
 def test_a_base_that_is_removed_under_a_launch_is_not_started_on(town: Town, tmp_path: Path) -> None:
-    """Between the choice and the kernel's hold on the base: the launch chooses anew, here another base."""
+    """Between the choice and the kernel's hold on the base: the launch chooses again, here another base."""
     other = town.adopt(town.environment("theirs", "torch", "ipykernel")).base
     set_alias(other.directory.parent, "cpu", other.manifest.id)
     paused = Paused(tmp_path, "chosen")
@@ -220,9 +223,12 @@ def test_a_base_that_is_removed_under_a_launch_is_not_started_on(town: Town, tmp
 
 
 def test_a_base_is_not_removed_while_it_is_made(town: Town) -> None:
-    """Whoever makes it anew would lose it half-way."""
+    """Whoever makes it again would lose it half-way."""
     making = town.base.directory.parent / f"{town.base.manifest.id}.new.lock"
-    with locks.exclusive(making), pytest.raises(BaseInUse, match="being made, adopted or removed just now"):
+    with (
+        locks.exclusive(making),
+        pytest.raises(BaseInUse, match="being created, adopted or removed right now"),
+    ):
         remove_base(town.base, data_dir=town.data_dir)
     assert is_registered(town.base)
 
@@ -231,5 +237,5 @@ def test_a_base_that_somebody_removed_before_is_told_so(town: Town) -> None:
     """Two people, one cleaning."""
     base = town.adopt(town.environment("removed", "torch", "ipykernel")).base
     remove_base(base, data_dir=town.data_dir)
-    with pytest.raises(BaseNotFound, match="is not there any more"):
+    with pytest.raises(BaseNotFound, match="no longer exists"):
         remove_base(base, data_dir=town.data_dir)

@@ -18,7 +18,7 @@ from tests.support.notebooks import write_notebook
 from tests.support.server import jupyter_server
 from tests.support.warm import WARM, starts, warm_up
 
-pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -41,14 +41,17 @@ def test_a_line_is_a_requirement_and_what_to_import(corpus: ModuleType, tmp_path
 
 def test_no_package_is_listed_twice(corpus: ModuleType) -> None:
     """Each has one notebook, one overlay and one row."""
-    names = [package.name for package in corpus.read_corpus(BENCHMARKS / "corpus.txt")]
+    packages = corpus.read_corpus(BENCHMARKS / "corpus.txt")
+    requirements = [package.requirement for package in packages]
+    assert len(requirements) == len(set(requirements))
+    names = [package.name for package in packages if package.module]
     assert len(names) == len(set(names))
 
 
 def test_the_page_in_the_docs_is_of_the_list_and_the_data_beside_it(corpus: ModuleType) -> None:
     """A row for every package of corpus.txt. Where this fails: make corpus."""
     data = json.loads((DOCS / "corpus.json").read_text(encoding="utf-8"))
-    listed = [package.name for package in corpus.read_corpus(BENCHMARKS / "corpus.txt")]
+    listed = [package.requirement for package in corpus.read_corpus(BENCHMARKS / "corpus.txt")]
     assert [row["package"] for row in data["packages"]] == listed
     assert (DOCS / "corpus.md").read_text(encoding="utf-8") == corpus.document(data)
 
@@ -59,18 +62,19 @@ def test_what_does_not_work_is_listed_with_its_reason(corpus: ModuleType) -> Non
                                  _row(corpus, "neither", "refused", "no wheel"),
                                  _row(corpus, "broken", "fails", "ImportError: gone")))  # fmt: skip
     assert "of 4 packages **1 work, 2 are refused, with a reason, 1 fail**" in page
-    assert "| neither |  | [refused: reason 1](#reason-1) |" in page
-    assert "| broken |  | [fails: reason 2](#reason-2) |" in page
+    assert "| neither |  |  | [refused: reason 1](#reason-1) |" in page
+    assert "| broken |  |  | [fails: reason 2](#reason-2) |" in page
     assert re.search(r"### Reason 1\n\nno, neither:\n\n```text\nno wheel\n```\n", page)
 
 
 def test_where_all_works_nothing_is_left_to_explain(corpus: ModuleType) -> None:
     """One row, no reasons."""
     page = corpus.document(_data(corpus, _row(corpus, "works")))
-    assert "| works | 1.0 | works | 2 | 0 | 0 B | 0 B | 0.5 |" in page
+    assert "| works | 1.0 | 1.0 | works |  | 2 | 0 | 0 B | 0 B | 0.5 |" in page
     assert "Reason" not in page
 
 
+@pytest.mark.system
 @pytest.mark.torch
 @pytest.mark.network
 @pytest.mark.slow
@@ -91,9 +95,24 @@ def test_packages_are_tried_on_a_real_base(torch_base_home: TorchBase, tmp_path:
     assert not list((tmp_path / "cache").glob("torch-overlays-corpus-*"))
 
 
+def test_versions_are_told_beside_those_of_a_private_environment(corpus: ModuleType) -> None:
+    """Of the package, of what it replaces of the base, and of what else came otherwise."""
+    more = {"replaced": {"numpy": "2.1 → 1.26"}, "others": {"deep": ("0.9", "1.0")}}
+    held = {"version": "2.1", "private": "2.2", "held": True}
+    page = corpus.document(
+        _data(corpus, {**_row(corpus, "new", "resolves"), "version": "1.0", "private": "1.0", **more},
+              {**_row(corpus, "numpy", "resolves"), **held})
+    )  # fmt: skip
+    assert "| new | 1.0 | 1.0 | resolves | numpy 2.1 → 1.26 | 2 |  |  |  |  |" in page
+    assert "| numpy | 2.1 | 2.2 (the base's serves) | resolves |  | 2 |  |  |  |  |" in page
+    assert "1 of 2 come in the version that a private environment gets" in page
+    assert "packages that all of them add, 1 came in another version, where" in page
+    assert "\n\n- new: deep 0.9 (privately 1.0)\n" in page
+
+
 def _row(corpus: ModuleType, name: str, result: str = "works", why: str = "") -> dict[str, Any]:
     version = "1.0" if result == "works" else ""
-    row = corpus.Row(name, result, why, version=version, added=2, seconds=0.5)
+    row = corpus.Row(name, result, why, version=version, private=version, added=2, seconds=0.5)
     return dataclasses.asdict(row)
 
 

@@ -26,31 +26,34 @@ import pytest
 
 from kernel_provisioner.base import registry
 from kernel_provisioner.base.registry import RegisteredBase
-from kernel_provisioner.inkernel.disk import usage
-from kernel_provisioner.inkernel.packages import packages
+from kernel_provisioner.inkernel.shared.disk import usage
+from kernel_provisioner.inkernel.shared.packages import packages
 from tests.support.environ import clean_environment, default_index
 from tests.support.index import LocalIndex, serve_index
 from tests.support.notebooks import write_notebook
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.tree import tree_hash
+from tests.support.waiting import patient
 
 TAG = "cu130"
 """What PyPI's torch is from 2.11 to 2.14; the base gets the newest of these."""
 
 KERNEL = f"torch-{TAG}"
-EXTRAS = ["torchvision", "timm", "efficientnet-pytorch"]
+EXTRAS = ["torchvision", "timm", "efficientnet-pytorch", "lightning", "bitsandbytes"]
 IMPORTS = """
-import json, torch, torchvision, timm, efficientnet_pytorch
+import json, bitsandbytes, efficientnet_pytorch, lightning, timm, torch, torchvision
 boxes = torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
 shape = timm.create_model("resnet18", num_classes=7)(torch.zeros(1, 3, 64, 64)).shape
 efficientnet_pytorch.EfficientNet.from_name("efficientnet-b0")
+lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+bitsandbytes.nn.Linear4bit(8, 8)
 print(json.dumps({
     "torch": torch.__version__, "file": torch.__file__, "cuda": torch.version.cuda,
     "gpu": torch.cuda.is_available(), "boxes": boxes.tolist(), "shape": list(shape),
     "torchvision": torchvision.__version__, "versions": [timm.__version__, efficientnet_pytorch.__version__],
 }))
 """
-WITHIN = 3600.0
+WITHIN = patient(3600.0)
 """Seconds for making an environment of this size."""
 
 pytestmark = [pytest.mark.cuda, pytest.mark.network, pytest.mark.slow]
@@ -117,7 +120,7 @@ def server(place: Place) -> Iterator[JupyterServer]:
 
 
 def test_extras_come_to_a_cuda_base_without_a_second_torch(place: Place, server: JupyterServer) -> None:
-    """torchvision, timm and efficientnet-pytorch install and work; not one byte of NVIDIA's is fetched."""
+    """What people put beside a CUDA torch installs and works; not one byte of NVIDIA's is fetched."""
     base = place.base.manifest
     write_notebook(server.root / "vision.ipynb", torch_env={"extras": EXTRAS})
     with server.session("vision.ipynb", KERNEL) as session:
@@ -162,7 +165,7 @@ def test_a_newer_torch_on_the_index_stays_there(place: Place, server: JupyterSer
             "%pip install -q -U torch",
             "%pip install -q --force-reinstall torch",
         ):
-            session.execute(cell, timeout=280)
+            session.execute(cell, timeout=patient(280))
         session.restart()
         done = session.execute("import torch; print(torch.__version__, torch.__file__)")
         assert done.stdout.startswith(f"{base.manifest.torch}+{TAG} {base.manifest.prefix}"), done.text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner.inkernel.disk import Usage, human, usage
+from kernel_provisioner.inkernel.shared.disk import Usage, human, usage
 
 
 def test_plain_files_count_once_by_what_they_occupy(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel_provisioner.errors import ResolutionFailed
-from kernel_provisioner.inkernel.display import SAID, Line, failure_lines, failure_told
+from kernel_provisioner.inkernel.display import Line
+from kernel_provisioner.inkernel.shared.failures import TRANSIENT_KEY, failure_lines, failure_told
 
 LONG = "Because only einops<=0.9.0.dev0 is available and you require einops>9000, we conclude that it is not."
 CONFLICT = {
@@ -63,6 +64,18 @@ def test_a_step_of_unknown_size_stands_there_with_the_seconds(screen: Screen) ->
     assert len(screen.published) == 2, "the same text is not sent twice"
 
 
+def test_downloads_are_counted_in_bytes_with_their_speed(screen: Screen) -> None:
+    """A count of packages says nothing of how long it will take."""
+    times = iter([0.0, 2.0, 6.0])
+    line = Line(screen, clock=lambda: next(times))
+    line.progress("Resolving einops")
+    line.progress("Downloading pandas (9.5MiB)", 2, 4, (0, 40_000_000))
+    assert "0 B of 40.0 MB · Downloading" in screen.text
+    line.progress("Downloaded pandas", 3, 4, (10_000_000, 40_000_000))
+    assert "[######..................] 10.0 MB of 40.0 MB · 2.5 MB/s · Downloaded pandas · 6 s" in screen.text
+    assert '<progress value="10000000" max="40000000"' in screen.html
+
+
 def test_a_step_of_known_size_has_a_bar(screen: Screen) -> None:
     """In plain text too."""
     Line(screen, clock=lambda: 0.0).progress("Downloaded pandas", 3, 4)
@@ -96,7 +109,7 @@ def test_a_program_that_listens_hears_no_bar_and_no_clock(screen: Screen) -> Non
     line.progress("Downloaded pandas", 3, 4)
     line.progress("Checking every file")
     line.settle("done")
-    heard = [message[SAID] for message in screen.published]
+    heard = [message[TRANSIENT_KEY] for message in screen.published]
     assert heard == [
         {"step": "Downloaded pandas (3/4)"},
         {"step": "Checking every file"},

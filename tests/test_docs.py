@@ -16,13 +16,13 @@ from traitlets.config.loader import PyFileConfigLoader
 
 from kernel_provisioner import errors
 from kernel_provisioner.base import registry
-from kernel_provisioner.manifest import BaseManifest
+from kernel_provisioner.inkernel.shared import layout
+from kernel_provisioner.model.request import KEYS, parse_request
 from kernel_provisioner.overlay import store
 from kernel_provisioner.overlay.environment import kernel_environment
 from kernel_provisioner.policy import Layer, Policy
 from kernel_provisioner.policy.traits import layer_of, refuse_unknown
 from kernel_provisioner.provisioner import TorchOverlayProvisioner
-from kernel_provisioner.request import KEYS, parse_request
 from kernel_provisioner.settings import TorchOverlay
 from tests.conftest import TorchBase
 from tests.support.environ import clean_environment
@@ -49,6 +49,7 @@ def runs(page: Path) -> bool:
 each_page = pytest.mark.parametrize("page", PAGES, ids=relative)
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.torch
@@ -99,6 +100,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
     known = dict(GENERATED["leaves"]())
     for line in _shown_commands(page):
         words = [word for word in shlex.split(line, comments=True) if word != "--help"]
+        words = words[: words.index("--")] if "--" in words else words  # another command's are behind it
         command = next((words_ for words_ in known if tuple(words[: len(words_)]) == words_), None)
         assert command or len(words) <= 3, f"{line}: no such command"
         if command:
@@ -154,10 +156,22 @@ def test_what_is_said_of_security_is_shown_by_tests_that_exist() -> None:
     ]
     assert rows
     for row in rows:
-        named = re.findall(r"`(tests/\w+\.py)::(\w+)`", row)
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
         assert named, row
         for file, test in named:
             assert f"def {test}(" in (REFERENCE.parents[1] / file).read_text("utf-8"), test
+
+
+def test_the_oldest_versions_are_those_that_can_be_installed() -> None:
+    """The table on compatibility names what the project requires."""
+    rows = [line.split("|") for line in (REFERENCE / "compatibility.md").read_text().splitlines()]
+    told = {row[1].strip(): row[2].strip() for row in rows if len(row) == 6}
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    asked = dict(re.findall(r'^  "(\w+)>=([0-9.]+)(?=[",;])', project, flags=re.MULTILINE))
+    assert told.pop("Python") == re.findall(r'^requires-python = ">=(.*)"', project, flags=re.MULTILINE)[0]
+    told = {name.lower(): version for name, version in told.items() if name.lower() in asked}
+    assert told == {name: asked[name] for name in told}
+    assert {"uv", "ipykernel", "jupyter_client", "jupyterlab", "notebook"} <= told.keys()
 
 
 def test_the_reference_has_every_error() -> None:
@@ -171,9 +185,10 @@ def test_the_reference_has_every_file() -> None:
     """Names that the program knows as constants."""
     text = (REFERENCE / "files.md").read_text(encoding="utf-8")
     for name in (
-        registry.DIRECTORY, registry.MANIFEST, registry.SKELETON, registry.CONSTRAINTS, store.OVERLAY,
-        store.ORDER, store.FAILED, store.ENTERED, store.PROGRESS, store.NOTEBOOK, store.BUILDER_LOCK,
-        store.USE_LOCK, store.LAUNCH_LOCK, store.STAGING, store.SCRATCH,
+        registry.DIRECTORY, registry.MANIFEST, registry.SKELETON, registry.CONSTRAINTS, layout.OVERLAY,
+        layout.SPEC, layout.FAILED, layout.ENTERED, layout.PROGRESS, layout.NOTEBOOK, layout.BUILDER_LOCK,
+        layout.USE_LOCK, layout.LAUNCH_LOCK, layout.STAGING, layout.ADDED, layout.ADDING, layout.PROJECT,
+        layout.BUILD_INDEX, store.SCRATCH,
     ):  # fmt: skip
         assert name in text, name
 
@@ -181,22 +196,18 @@ def test_the_reference_has_every_file() -> None:
 def test_the_reference_has_every_variable_of_a_kernel(tmp_path: Path) -> None:
     """Each one that a kernel's environment gets, and each that is taken from it."""
     listed = _first_column(REFERENCE / "environment.md")
-    base: Any = BaseManifest(
-        id="x", tag="cpu", torch="2.9.1", python="3.12.1", prefix="/x", interpreter="/x", site_dirs=(),
-        distributions={}, fixed=frozenset(), modules={},
-    )  # fmt: skip
     given = dict.fromkeys(listed, "x")
-    made = kernel_environment(given, tmp_path, base, tmp_path)
+    made = kernel_environment(given, tmp_path)
     assert {name for name in made if made[name] != "x"} | (given.keys() - made.keys()) == listed
-    plain = kernel_environment({}, tmp_path, base, tmp_path)
+    plain = kernel_environment({}, tmp_path)
     assert plain.keys() <= listed
     rules = {"offline": True, "indexes": ["https://m/simple", "https://m/{tag}", "https://n/simple"],
              "cooldown": "7 days", "source_builds": "never"}  # fmt: skip
-    strict = kernel_environment({}, tmp_path, base, tmp_path, Policy((Layer("a file", rules),)))
+    strict = kernel_environment({}, tmp_path, Policy((Layer("a file", rules),)))
     text = (REFERENCE / "environment.md").read_text(encoding="utf-8")
-    policys = text.partition("## Set in a kernel by a policy")[2].partition("## ")[0]
+    of_policy = text.partition("## Set in a kernel by a policy")[2].partition("## ")[0]
     assert all(
-        re.search(rf"^\| .*\b{name}\b", policys, re.MULTILINE) for name in strict.keys() - plain.keys()
+        re.search(rf"^\| .*\b{name}\b", of_policy, re.MULTILINE) for name in strict.keys() - plain.keys()
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from kernel_provisioner.base.registry import RegisteredBase
-from kernel_provisioner.prune.account import _file_system
-from tests.support.bases import Workshop
+from kernel_provisioner.collector.usage import _file_system
+from kernel_provisioner.overlay.store import Generation
+from tests.support.bases import Built, Workshop
 from tests.support.index import LocalIndex, serve_index
 from tests.support.notebooks import write_notebook
 
@@ -68,38 +69,47 @@ def test_notebooks_and_projects_are_counted_on_their_base(bench: Bench) -> None:
     ]  # fmt: skip
     whole = base["own_bytes"] + base["linked_bytes"]
     added = said["together"]["own_bytes"] + said["together"]["linked_bytes"]
-    assert said["shared_bytes"] == whole + added
-    assert said["private_bytes"] == 3 * whole + added
+    assert said["shared_bytes"] == whole + said["store"]["bytes"] + added
+    assert said["private_bytes"] == 3 * whole + said["store"]["bytes"] + added
 
 
-def test_a_hard_link_is_told_apart_and_counted_once(bench: Bench) -> None:
-    """Two environments with one large file of uv's cache: linked in both, on disk once."""
+def test_what_one_base_has_of_another_is_on_disk_once(bench: Bench) -> None:
+    """An adopted environment that looks into another's directory, which is adopted too."""
+    first = bench.environment("first", "torch", "ipykernel", "big")
+    second = bench.environment("second")
+    (theirs,) = first.glob("lib/python*/site-packages")
+    (own,) = second.glob("lib/python*/site-packages")
+    (own / "first.pth").write_text(f"{theirs}\n")
+    assert str(theirs) in bench.adopt(second).base.manifest.site_dirs
+    bench.adopt(first)
+    said = bench.du()
+    assert len([one for one in said["bases"] if one["own_bytes"] + one["linked_bytes"] > BIG]) == 2
+    assert BIG < said["shared_bytes"] < 2 * BIG
+
+
+def test_what_lies_in_the_wheel_store_is_counted_once(bench: Bench) -> None:
+    """Two environments with one large package: linked in both, on disk once, also without uv's cache."""
     bench.opened("a.ipynb", "big")
     bench.command("venv", str(bench.home / "env"), "--base", "cpu", "big")
-    said = bench.du()
-    for one in said["environments"]:
-        assert one["own_bytes"] < BIG <= one["linked_bytes"]
-    assert BIG <= said["together"]["linked_bytes"] < 2 * BIG
-
-
-def test_a_copy_is_the_environments_own(bench: Bench) -> None:
-    """Where uv may not link, each environment has the bytes itself."""
-    bench.env["UV_LINK_MODE"] = "copy"
-    for name in ("one", "two"):
-        bench.command("venv", str(bench.home / name), "--base", "cpu", "big")
-    said = bench.du()
-    assert all(one["own_bytes"] >= BIG for one in said["environments"])
-    assert said["together"]["own_bytes"] >= 2 * BIG
-
-
-def test_when_the_cache_is_emptied_its_links_are_shared_by_those_that_are_left(bench: Bench) -> None:
-    """Nobody else has the file then: together they own it, once."""
-    for name in ("one", "two"):
-        bench.command("venv", str(bench.home / name), "--base", "cpu", "big")
     bench.uv.run("cache", "clean").check("no")
     said = bench.du()
-    assert all(one["own_bytes"] < BIG for one in said["environments"])
-    assert BIG <= said["together"]["own_bytes"] < 2 * BIG
+    for one in said["environments"]:
+        assert one["own_bytes"] < BIG <= one["store_bytes"]
+    assert BIG <= said["store"]["bytes"] < 2 * BIG
+    assert said["together"]["own_bytes"] + said["together"]["linked_bytes"] < BIG
+    assert said["private_bytes"] - said["shared_bytes"] > BIG
+
+
+def test_an_environment_that_was_installed_into_by_hand_has_hard_links(bench: Bench) -> None:
+    """Its packages are files of its own then, on disk once all the same."""
+    bench.publish("hand")
+    bench.opened("a.ipynb", "big")
+    bench.opened("b.ipynb", "big")
+    for overlay in bench.overlays.root.glob("a-*/0001"):
+        bench.pip(Built(Generation(overlay), bench.command("du")), "install", "hand")
+    one, other = bench.du()["environments"]
+    assert one["own_bytes"] < BIG <= one["linked_bytes"]
+    assert other["linked_bytes"] < BIG <= other["store_bytes"]
 
 
 def test_leavings_are_named_but_are_no_environments(bench: Bench) -> None:

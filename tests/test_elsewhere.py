@@ -18,7 +18,7 @@ from tests.support.notebooks import write_notebook
 from tests.support.torch_wheels import build_torch
 from tests.support.wheels import build_wheel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from kernel_provisioner.inkernel.missing import MIME_TYPE
 from tests.conftest import TorchBase
 from tests.support.notebooks import set_torch_env, write_notebook
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.tree import tree_hash
+from tests.support.waiting import WITHIN
 
 EINOPS = {"accelerator": "cpu", "extras": ["einops"]}
 pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
@@ -47,7 +49,10 @@ def test_two_notebooks_do_not_see_each_others_packages(server: JupyterServer) ->
         assert one.execute("%pip install -q tqdm").status == "ok"
         assert one.execute("import tqdm").status == "ok"
         assert two.execute("import einops").error.startswith("ModuleNotFoundError")
-        assert two.execute("import tqdm").error.startswith("ModuleNotFoundError")
+        missed = two.execute("import tqdm")
+        assert missed.error.startswith("ModuleNotFoundError")
+        assert missed.outputs[-1]["data"]["text/plain"].endswith("%overlay add tqdm"), "below the traceback"
+        assert missed.outputs[-1]["data"][MIME_TYPE]["distribution"] == "tqdm"
 
 
 def test_changed_metadata_count_at_the_next_restart(server: JupyterServer) -> None:
@@ -145,6 +150,6 @@ def _overlay_command(base: TorchBase, home: Path, *words: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=WITHIN,
     )
     return done.stdout

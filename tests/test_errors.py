@@ -37,6 +37,16 @@ def test_each_error_survives_json(kind: type[OverlayError]) -> None:
     assert (again.what, again.why, again.fix) == ("what", "why", "fix")
 
 
+def test_the_field_of_a_bad_request_survives_json() -> None:
+    """Whoever is told in another process can point at it; an error without a field says nothing of one."""
+    error = InvalidRequest("it is no list", field="torch_env.extras")
+    again = OverlayError.from_dict(json.loads(json.dumps(error.as_dict())))
+    assert isinstance(again, InvalidRequest)
+    assert again.field == "torch_env.extras"
+    assert OverlayError.from_dict(InvalidRequest("what").as_dict()).field == ""
+    assert "field" not in OverlayError("what").as_dict()
+
+
 def test_an_error_of_a_newer_version_is_still_told() -> None:
     """An unknown class becomes the base class; what is missing is empty."""
     error = OverlayError.from_dict({"error": "FromTheFuture", "what": "it failed"})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kernel_provisioner.errors import InvalidRequest
-from kernel_provisioner.fields import MAX_LENGTH, Field, kind, show
+from kernel_provisioner.model.fields import MAX_LENGTH, Field, kind, show
 
 FIELD = Field("torch_env.extras", "write it right")
 

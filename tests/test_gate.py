@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import fcntl
+import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,8 +19,9 @@ from typing import Any
 import pytest
 
 from kernel_provisioner.inkernel.display import Line
-from kernel_provisioner.inkernel.gate import Gate, Interrupted
-from kernel_provisioner.inkernel.info import Info
+from kernel_provisioner.inkernel.gate import Gate, Interrupted, imported_before
+from kernel_provisioner.inkernel.shared.heartbeat import Watch
+from kernel_provisioner.inkernel.shared.info import Info
 from tests.support.waiting import wait_for
 
 SITE = f"lib/python3.{sys.version_info.minor}/site-packages"
@@ -35,6 +38,9 @@ with open(os.path.join(overlay, "overlay.new"), "w") as file:
     json.dump({"installed": [{"name": "tiny", "version": "1.0"}]}, file)
 os.replace(file.name, os.path.join(overlay, "overlay.json"))  # at once, as the real one does
 """
+
+
+STOPS = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
 
 
 @dataclasses.dataclass
@@ -140,6 +146,29 @@ def test_a_replaced_base_package_loses_its_receipt_and_is_named(overlay: Path) -
     assert "needed is 2.0 instead of the base's 1.0" in screen.shown[-1]
 
 
+def test_what_is_replaced_and_in_memory_already_takes_one_restart(
+    overlay: Path, tmp_path: Path, python_path: list[str]
+) -> None:
+    """Only what the kernel has imported from the base is named with it."""
+    python_path.insert(0, str(tmp_path))
+    (tmp_path / "old_one.py").write_text("")
+    importlib.import_module("old_one")
+    names = ("old_one", "not_yet")
+    files = {f"{SITE}/{name}.py": "" for name in names}
+    files |= {f"{SITE}/{name}-2.0.dist-info/RECORD": f"{name}.py,,\n" for name in names}
+    publish(overlay, files, replaced={"old-one": ["1.0", "2.0"], "not-yet": ["1.0", "2.0"]})
+    _, screen = enter(overlay)
+    assert screen.shown[-1].splitlines()[1:] == [
+        "in this notebook only, old-one is 2.0 instead of the base's 1.0: the extras need it",
+        "in this notebook only, not-yet is 2.0 instead of the base's 1.0: the extras need it",
+        "Restart the kernel to use the new old-one: the base's is already imported",
+    ]
+    python_path[:] = [str(overlay / SITE), *python_path]
+    del sys.modules["old_one"]
+    importlib.import_module("old_one")
+    assert not imported_before(overlay, "old-one")
+
+
 def test_progress_is_shown_until_the_overlay_is_published(overlay: Path) -> None:
     """The cell follows the builder, a line cut off in the middle included, and opens when it is done."""
     tell(overlay, {"phase": "plan", "message": "Resolving tiny"})
@@ -221,6 +250,64 @@ def test_the_wait_ends_at_an_interrupt_and_can_be_taken_up_again(overlay: Path) 
     os.close(builder)
     asyncio.run(gate.enter(Line(Screen())))
     assert gate.open
+
+
+@pytest.mark.fault(35)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_packages_are_moved_in_is_answered(overlay: Path, number: signal.Signals) -> None:
+    """They are moved in to the end, the cell does not run and has its answer; the next one runs."""
+    line = f"import signal; signal.raise_signal({int(number)})\n"
+    publish(overlay, {f"{SITE}/tiny.py": "", f"{SITE}/early.pth": line, f"{SITE}/second.py": ""})
+    gate = Gate(info(overlay))
+    handler = signal.getsignal(number)
+    with pytest.raises(Interrupted) as caught:
+        asyncio.run(gate.enter(Line(Screen())))
+    assert caught.value.last is (number == signal.SIGTERM)
+    assert signal.getsignal(number) is handler
+    assert (gate.open, gate.failure) == (True, {})
+    assert (overlay / SITE / "second.py").exists()
+
+
+@pytest.mark.fault(31)
+def test_a_frozen_builder_is_ended_and_another_one_begun(overlay: Path, tmp_path: Path) -> None:
+    """A process that is stopped keeps its lock: the cell would wait for ever."""
+    tell(overlay, {"phase": "plan", "message": "Resolving tiny"})
+    fd = locked(overlay)
+    words = [sys.executable, "-c", STOPS, "kernel_provisioner.builder", str(overlay)]
+    frozen = subprocess.Popen(words, pass_fds=(fd,))
+    os.close(fd)
+    script = tmp_path / "builder.py"
+    script.write_text(BUILDER)
+    gate = Gate(info(overlay, (sys.executable, str(script))), patience=0.5)
+    asyncio.run(gate.enter(Line(Screen())))
+    assert gate.open, gate.failure
+    assert frozen.wait() == -signal.SIGKILL
+
+
+@pytest.mark.fault(31)
+def test_a_frozen_builder_that_cannot_be_ended_fails_the_cell(overlay: Path) -> None:
+    """It may run on another machine that shares the disk; a restart begins another overlay."""
+    tell(overlay, {"phase": "plan", "message": "Resolving tiny"})
+    fd = locked(overlay)
+    gate = Gate(info(overlay), patience=0.2)
+    asyncio.run(gate.enter(Line(Screen())))
+    os.close(fd)
+    assert "no sign of life" in gate.failure["what"]
+    assert "restart the kernel" in gate.failure["fix"]
+
+
+@pytest.mark.fault(31)
+def test_a_builder_that_beats_is_waited_for(overlay: Path) -> None:
+    """However long it takes: its lock's file is touched every second."""
+    builder = locked(overlay)
+    clock = iter(range(1000))
+    watch = Watch(overlay, clock=lambda: float(next(clock)))
+    watch.silence()
+    for moment in range(100):
+        os.utime(overlay / "builder.lock", (moment, moment))
+        assert watch.silence() == 0.0
+    assert [watch.silence() for _ in range(3)] == [1.0, 2.0, 3.0]
+    os.close(builder)
 
 
 def test_two_cells_wait_side_by_side(overlay: Path) -> None:

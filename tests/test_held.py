@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from kernel_provisioner.base.registry import RegisteredBase, read_register
-from kernel_provisioner.inkernel.packages import packages
+from kernel_provisioner.inkernel.shared.packages import packages
+from kernel_provisioner.model.accelerators import DEFAULT_INDEX_TEMPLATE
 from kernel_provisioner.overlay.environment import kernel_environment
+from kernel_provisioner.overlay.guards import Terms
 from kernel_provisioner.overlay.skeleton import write_skeleton
-from kernel_provisioner.uv_facts import uv_path
+from kernel_provisioner.uv.discovery import uv_path
 from tests.conftest import TorchBase
 from tests.support.bases import Workshop
 from tests.support.environ import clean_environment
@@ -59,11 +61,13 @@ class Overlay:
         return done.stdout.strip()
 
 
-def overlay_on(base: RegisteredBase, path: Path, environ: dict[str, str]) -> Overlay:
+def overlay_on(
+    base: RegisteredBase, path: Path, environ: dict[str, str], index_template: str = DEFAULT_INDEX_TEMPLATE
+) -> Overlay:
     """A new overlay on ``base`` at ``path``, which is made."""
     path.mkdir(parents=True)
-    write_skeleton(path, base.manifest, base.skeleton_path, uv=uv_path())
-    return Overlay(path, base, kernel_environment(environ, path, base.manifest, base.receipts))
+    write_skeleton(path, base, Terms(index_template=index_template), uv=uv_path())
+    return Overlay(path, base, kernel_environment(environ, path))
 
 
 # --- with the real torch -----------------------------------------------------------------------------
@@ -94,6 +98,7 @@ def assert_held(overlay: Overlay) -> None:
     assert {line for line in listed if line.startswith("torch==")} <= {f"torch=={version}"}
 
 
+@pytest.mark.system
 @pytest.mark.torch
 @pytest.mark.network
 @pytest.mark.slow
@@ -123,6 +128,7 @@ def test_an_install_that_can_be_held_works(overlay: Overlay, line: str) -> None:
     assert overlay.run(f"python -c 'import {wanted}; print({wanted}.__file__)'").returncode == 0
 
 
+@pytest.mark.system
 @pytest.mark.torch
 @pytest.mark.network
 @pytest.mark.slow
@@ -144,6 +150,7 @@ def test_another_torch_is_refused_with_a_clear_line(overlay: Overlay, line: str)
     assert_held(overlay)
 
 
+@pytest.mark.system
 @pytest.mark.torch
 @pytest.mark.network
 @pytest.mark.slow
@@ -160,6 +167,7 @@ def test_torch_can_be_uninstalled_and_comes_back_as_a_receipt(overlay: Overlay) 
     assert_held(overlay)
 
 
+@pytest.mark.system
 @pytest.mark.torch
 @pytest.mark.network
 @pytest.mark.slow
@@ -176,6 +184,7 @@ def test_a_sync_takes_away_receipts_and_nothing_else(overlay: Overlay, tmp_path:
     assert_held(overlay)
 
 
+@pytest.mark.system
 @pytest.mark.torch
 @pytest.mark.network
 @pytest.mark.slow
@@ -198,14 +207,14 @@ def test_a_build_in_isolation_sees_the_bases_torch(overlay: Overlay, tmp_path: P
     assert_held(overlay)
 
 
-# --- where PyTorch's own host is named, and cannot be reached ------------------------------------------
+# --- where PyTorch's own host is given, and cannot be reached ------------------------------------------
 
 
 @pytest.fixture
 def cut_off(tmp_path: Path) -> Iterator[tuple[Workshop, Overlay]]:
     """An overlay on a base that uv made from PyTorch's index; that host cannot be reached, PyPI can.
 
-    uv's ``UV_TORCH_BACKEND`` knows one host only.
+    uv's torch backend knows one host only.
     """
     with serve_index() as index:
         yield _cut_off(tmp_path, index)
@@ -226,7 +235,6 @@ def _cut_off(home: Path, index: LocalIndex) -> tuple[Workshop, Overlay]:
 def test_what_needs_no_look_at_torch_works_cut_off(cut_off: tuple[Workshop, Overlay]) -> None:
     """A package that has nothing to do with torch, again and again."""
     _, overlay = cut_off
-    assert overlay.env["UV_TORCH_BACKEND"] == "cpu"
     for line in ("uv pip install plain", "uv pip install -U plain", "uv pip install --reinstall plain"):
         assert overlay.run(line).returncode == 0, line
     assert_held(overlay)
@@ -236,16 +244,16 @@ def test_what_needs_no_look_at_torch_works_cut_off(cut_off: tuple[Workshop, Over
 def test_what_looks_torch_up_says_which_host_it_cannot_reach(
     cut_off: tuple[Workshop, Overlay], line: str
 ) -> None:
-    """Nothing is changed, nothing wrong is taken; without UV_TORCH_BACKEND, or offline, it works."""
-    _, overlay = cut_off
+    """Nothing is changed, nothing wrong is taken; where another index is set, or offline, it works."""
+    shop, overlay = cut_off
     done = overlay.run(line)
     assert done.returncode != 0
     assert "https://download.pytorch.org/whl/cpu/torch/" in done.stdout
     assert_held(overlay)
-    del overlay.env["UV_TORCH_BACKEND"]
-    done = overlay.run(line)
+    mirrored = overlay_on(overlay.base, shop.home / "mirrored", shop.env, shop.index.template)
+    done = mirrored.run(line)
     assert done.returncode == 0, done.stdout
-    assert_held(overlay)
+    assert_held(mirrored)
 
 
 @pytest.mark.parametrize(

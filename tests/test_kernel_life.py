@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from jupyter_client.connect import port_names
 
 from tests.conftest import TorchBase
 from tests.support.client import (
@@ -43,6 +45,11 @@ HOSTILE = (
     "torch",
     "zmq",
 )
+FORKS = """if (child := os.fork()) == 0:
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True: time.sleep(1)
+print(child)"""
 FOREVER = "import time\nprint('running', flush=True)\nwhile True: time.sleep(0.05)"
 
 
@@ -60,7 +67,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalIndex]:
     """An index in front of the registry that also has two tiny packages, and can be made to hang."""
     wheels = tmp_path_factory.mktemp("wheels")
-    with serve_extras(wheels, "tiny-extra", "late-extra", "later-extra", "last-extra") as served:
+    with serve_extras(
+        wheels, "tiny-extra", "late-extra", "later-extra", "last-extra", "ended-extra"
+    ) as served:
         data = "full_extra-1.0.data"
         files = {
             "full_extra.py": "",
@@ -129,6 +138,25 @@ def test_a_restart_forgets_variables_and_keeps_packages(server: JupyterServer) -
         assert before[-1] == after[-1]
         assert session.execute("mine").error.startswith("NameError")
         assert session.execute("import tiny_extra").text == ""
+
+
+def test_a_restart_succeeds_where_a_child_of_the_old_kernel_holds_its_ports(server: JupyterServer) -> None:
+    """A process that was forked in a cell, and goes on, listens where the kernel did."""
+    write_notebook(server.root / "child.ipynb", torch_env=TINY)
+    with server.session("child.ipynb", "torch-cpu") as session:
+        file = connection_file(server, session)
+        before = json.loads(file.read_text())
+        session.execute("import os, signal, time")
+        child = psutil.Process(int(session.execute(FORKS).stdout))
+        try:
+            session.restart()
+            assert session.execute("print(6 * 7)").stdout == "42\n"
+            assert child.is_running()
+            after = json.loads(file.read_text())
+            assert {key for key in before if before[key] != after[key]} <= {*port_names}
+            assert before["shell_port"] != after["shell_port"]
+        finally:
+            child.kill()
 
 
 def test_the_kernel_is_the_servers_own_child(server: JupyterServer, shared: Session) -> None:
@@ -244,6 +272,23 @@ def test_the_wait_for_packages_can_be_interrupted(waiting: Session, index: Local
     index.behave()  # uv asks again once its patience has ended
     done = waiting.execute("import later_extra; print('ran')")
     assert done.stdout == "ran\n", done.text
+
+
+@pytest.mark.fault(35)
+@pytest.mark.parametrize("waiting", ["ended-extra"], indirect=True)
+def test_a_kernel_that_is_told_to_end_answers_its_waiting_cell_first(
+    server: JupyterServer, waiting: Session
+) -> None:
+    """A batch system, or somebody with ``kill``, sends SIGTERM; nobody waits for an answer for ever."""
+    running = waiting.begin("print('ran')")
+    running.until(lambda seen: bool(seen.outputs))
+    children = psutil.Process(server.process.pid).children()
+    (kernel,) = [one for one in children if waiting.kernel_id in " ".join(one.cmdline())]
+    kernel.terminate()
+    done = running.result()
+    assert done.error.startswith("KeyboardInterrupt")
+    assert "ran" not in done.stdout
+    kernel.wait(ENDS_WITHIN)
 
 
 @pytest.mark.parametrize("waiting", ["last-extra"], indirect=True)

@@ -13,14 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kernel_provisioner import locks
+from kernel_provisioner.inkernel.shared import flock
+from kernel_provisioner.system import locks
 from tests.conftest import TorchBase
 from tests.support.client import ENDS_WITHIN, ask, connected, launched
 from tests.support.index import LocalIndex
 from tests.support.notebooks import write_notebook
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.tiny import serve_extras
-from tests.support.waiting import wait_for
+from tests.support.waiting import patient, wait_for
 
 pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
@@ -28,7 +29,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def index(home: Path) -> Iterator[LocalIndex]:
     """An index in front of the registry that also has tiny packages, and can be made to hang."""
-    names = ("shared-extra", "killed-extra", "held-extra", "mended-extra")
+    names = ("shared-extra", "killed-extra", "held-extra", "corrected-extra")
     with serve_extras(home / "wheels", *names) as served:
         yield served
 
@@ -36,7 +37,8 @@ def index(home: Path) -> Iterator[LocalIndex]:
 @pytest.fixture(scope="module")
 def env(home: Path, index: LocalIndex, torch_base_home: TorchBase) -> dict[str, str]:
     """The environment of a user whose uv asks that index, and gives up on a silent one soon."""
-    return torch_base_home.environment(home, UV_DEFAULT_INDEX=index.default, UV_HTTP_TIMEOUT="3")
+    seconds = str(int(patient(3)))  # of which a whole build has twenty times as many
+    return torch_base_home.environment(home, UV_DEFAULT_INDEX=index.default, UV_HTTP_TIMEOUT=seconds)
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +88,12 @@ def test_a_killed_builder_fails_the_cell_and_a_restart_builds_anew(
     server: JupyterServer, index: LocalIndex, home: Path
 ) -> None:
     """The waiting cell ends with cause and fix; the half-built overlay is never used again."""
-    index.misbehave("/simple/mended-extra/", "hang")
-    write_notebook(server.root / "mended.ipynb", torch_env=asking_for("mended-extra"))
-    with server.session("mended.ipynb", "torch-cpu") as session:
-        running = session.begin("import mended_extra; print('ran')")
+    index.misbehave("/simple/corrected-extra/", "hang")
+    write_notebook(server.root / "corrected.ipynb", torch_env=asking_for("corrected-extra"))
+    with server.session("corrected.ipynb", "torch-cpu") as session:
+        running = session.begin("import corrected_extra; print('ran')")
         running.until(lambda seen: bool(seen.outputs))
-        builder = builder_of(overlay_of(home, "mended"))
+        builder = builder_of(overlay_of(home, "corrected"))
         family = [builder, *builder.children(recursive=True)]
         for process in family:
             process.kill()
@@ -101,8 +103,8 @@ def test_a_killed_builder_fails_the_cell_and_a_restart_builds_anew(
         assert session.execute("print('ran')").error.startswith("BuildFailed"), "every cell tells"
         index.behave()
         session.restart()
-        assert session.execute("import mended_extra; print('ran')").stdout == "ran\n"
-    assert [path.parent.name for path in home.glob("cache/torch-overlays/mended-*/*/overlay.json")] == [
+        assert session.execute("import corrected_extra; print('ran')").stdout == "ran\n"
+    assert [path.parent.name for path in home.glob("cache/torch-overlays/corrected-*/*/overlay.json")] == [
         "0002"
     ]
 
@@ -120,13 +122,13 @@ def test_a_kernel_holds_its_overlay_and_its_base_for_its_life(
         pid = int(session.execute("import os; print(os.getpid())").stdout)
         assert locks.is_held(use_lock)
         assert locks.is_held(base_lock)
-        assert locks.holders(use_lock) == [pid], "nobody else, not even the server or the kernel's children"
+        assert flock.holders(use_lock) == [pid], "nobody else, not even the server or the kernel's children"
         session.execute("!sleep 600 &")
         session.restart()
         new_pid = int(session.execute("import os; print(os.getpid())").stdout)
-        assert locks.holders(use_lock) == [new_pid]
+        assert flock.holders(use_lock) == [new_pid]
     wait_for(lambda: not locks.is_held(use_lock), "the overlay to be let go")
-    assert new_pid not in locks.holders(base_lock)
+    assert new_pid not in flock.holders(base_lock)
 
 
 @pytest.mark.fault(23)
@@ -166,7 +168,7 @@ def overlay_of(home: Path, notebook: str) -> Path:
 
 def builder_of(overlay: Path) -> psutil.Process:
     """The process that builds an overlay now."""
-    (pid,) = locks.holders(overlay / "builder.lock")
+    (pid,) = flock.holders(overlay / "builder.lock")
     return psutil.Process(pid)
 
 

@@ -26,6 +26,7 @@ from tests.support.notebooks import write_notebook
 from tests.support.parts import need
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.tiny import offer_tiny_torch
+from tests.support.waiting import patient
 from tests.support.wheels import build_wheel
 
 REPOSITORY = Path(__file__).parents[1]
@@ -92,6 +93,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield running
 
 
+@pytest.mark.system
 @pytest.mark.root
 @pytest.mark.slow
 @pytest.mark.network
@@ -163,7 +165,9 @@ class Cluster:
             program, *words = one["command"]
             assert program == "jupyter", "as the image has it on PATH"
             command = [self.job, "-m", "jupyter", *words]
-            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+            done = subprocess.run(
+                command, env=env, capture_output=True, text=True, timeout=patient(300), check=False
+            )
             assert done.returncode == 0, done.stderr
             self.said[one["name"]] = done.stdout
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import platform
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from kernel_provisioner.overlay import store
+from kernel_provisioner.inkernel.shared import layout
+from tests.support.bases import Workshop
 from tests.support.desk import Desk, lock_of, set_lock
+from tests.support.launches import launches
 from tests.support.notebooks import write_notebook
 from tests.support.wheels import build_sdist, build_wheel
 
@@ -48,6 +52,15 @@ def test_after_locking_the_next_start_works_without_the_network(desk: Desk) -> N
     assert desk.index.asked == []
 
 
+def test_a_package_that_left_the_first_releases_of_this_python_behind_is_locked(desk: Desk) -> None:
+    """``>=3.11.5`` where the base has 3.11.7: its files are asked for from that Python on."""
+    desk.publish("late", requires_python=f">={platform.python_version()}")
+    notebook = desk.write("late", "late")
+    desk.lock(notebook)
+    assert [package["name"] for package in lock_of(notebook)["packages"]] == ["late"]
+    assert desk.launch(notebook)["got"] == {"late": "1.0"}
+
+
 def test_a_base_with_another_version_of_a_package_gives_way_to_the_lock(desk: Desk) -> None:
     """numpy is the base's, but not fixed: the locked one is installed in the overlay."""
     desk.publish("wants-any-numpy", requires=["numpy"])
@@ -75,7 +88,7 @@ def test_a_file_that_changed_on_the_index_is_refused(desk: Desk) -> None:
     desk.forget()
     told = desk.launch(notebook)
     assert told["state"] == "failed"
-    assert f"{first.name} is not the file" in told["build"]["what"]
+    assert f"{first.name} differs from the file" in told["build"]["what"]
     assert old in told["build"]["why"]
     assert new in told["build"]["why"]
     assert FIX in told["build"]["fix"]
@@ -139,7 +152,7 @@ def test_a_release_without_a_wheel_for_this_platform_is_told(desk: Desk, sdist: 
     assert not (desk.home / "mark").exists()
     if sdist:
         assert told["state"] == "abandoned"
-        assert '"needs-cell"' in (Path(told["overlay"]) / store.PROGRESS).read_text()
+        assert '"needs-cell"' in (Path(told["overlay"]) / layout.PROGRESS).read_text()
     else:
         assert told["state"] == "failed"
         assert name in told["build"]["why"]
@@ -161,8 +174,48 @@ def test_a_lock_without_a_needed_package_is_not_whole(desk: Desk) -> None:
     assert FIX in told["build"]["fix"]
 
 
+def test_what_the_lock_names_and_no_extra_needs_is_not_installed(desk: Desk) -> None:
+    """Neither a package of its own, nor another version of one of the base's; the log says so."""
+    notebook = desk.write("strays", "wanted")
+    desk.publish("wanted")
+    desk.lock(notebook)
+    lock = lock_of(notebook)
+    for name, version, files in (
+        ("stray", "1.0", {"stray/__init__.py": "", "stray-1.0.data/scripts/stray": "#!python\n"}),
+        ("numpy", "1.26", None),
+    ):
+        wheel = desk.publish(name, version, files=files)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        entry = {"name": wheel.name, "hashes": {"sha256": digest}}
+        lock["packages"].append({"name": name, "version": version, "wheels": [entry]})
+    set_lock(notebook, lock)
+    for again in (notebook, Path(shutil.copy(notebook, notebook.with_name("strays-again.ipynb")))):
+        told = desk.launch(again)
+        assert told["state"] == "ready", told["build"]
+        assert told["got"] == {"wanted": "1.0"}
+        overlay = Path(told["overlay"])
+        assert not list(overlay.rglob("stray*"))
+        assert "not installed: numpy 1.26, stray 1.0" in (overlay / layout.PROGRESS).read_text()
+
+
+def test_a_lock_holds_what_the_base_needs_to_go_with_it(shop: Workshop) -> None:
+    """No extra needs frames; but the base's does not go with the locked numpy, and another one does."""
+    shop.stock("cpu")
+    shop.env.update(TORCH_OVERLAY_ROOT=str(shop.home / "overlays"), TORCH_OVERLAY_INDEX=shop.index.template)
+    shop.publish("frames", "2.0", requires=["numpy>=2"])
+    shop.publish("frames", "1.0", requires=["numpy<2", "columns"])
+    shop.publish("columns")
+    shop.create("cpu", packages=["frames==2.0"])
+    shop.publish("numpy", "1.26")
+    notebook = write_notebook(shop.home / "old.ipynb", torch_env={"extras": ["numpy<2"]})
+    shop.command("lock", str(notebook))
+    assert [package["name"] for package in lock_of(notebook)["packages"]] == ["columns", "frames", "numpy"]
+    (told,) = launches([notebook], shop.env, "cpu")
+    assert told["state"] == "ready", told["build"]
+
+
 def test_a_lock_for_another_torch_than_any_base_has_says_so(desk: Desk) -> None:
-    """The refusal names the version, and that locking anew is a way out."""
+    """The refusal names the version, and that locking again is a way out."""
     notebook = desk.write("other-torch", "numpy")
     desk.lock(notebook)
     lock = lock_of(notebook)
@@ -187,7 +240,7 @@ def test_a_lock_that_is_older_than_the_extras_still_holds_its_versions(desk: Des
     told = desk.launch(notebook)
     assert told["got"] == {"held": "1.0", "new-comer": "1.0"}, told["build"]
     (line,) = [line for line in told["notices"] if "lock" in line]
-    assert line.startswith("the lock is older than the extras")
+    assert line.startswith("the lock is outdated: the extras have changed")
     assert FIX in line
     assert desk.lock(notebook)["packages"] == {"held": "1.0", "new-comer": "1.0"}
     assert not [line for line in desk.launch(notebook)["notices"] if "lock" in line]

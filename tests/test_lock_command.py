@@ -55,6 +55,18 @@ def test_pytorchs_packages_are_locked_by_public_version_alone(desk: Desk) -> Non
     assert package_of(notebook, "torchvision") == {"name": "torchvision", "version": "0.21.0"}
 
 
+def test_what_the_kernel_runs_on_is_locked_only_where_it_is_replaced(desk: Desk) -> None:
+    """Each base has its own; a notebook that needs another one than the base's has that everywhere."""
+    desk.publish("speaks", requires=["comm", "ipykernel"])
+    notebook = desk.write("speaks", "speaks")
+    assert desk.lock(notebook)["packages"] == {"speaks": "1.0"}
+    desk.publish("comm", "0.9")
+    desk.publish("speaks-new", requires=["comm>=0.9"])
+    other = desk.write("speaks-new", "speaks-new")
+    assert desk.lock(other)["packages"] == {"comm": "0.9", "speaks-new": "1.0"}
+    assert desk.launch(other, "cu124")["got"] == {"comm": "0.9", "speaks-new": "1.0"}
+
+
 # --- locks that are there already --------------------------------------------------------------------
 
 
@@ -66,12 +78,12 @@ def test_check_tells_by_its_exit_status(desk: Desk) -> None:
     desk.lock(notebook)
     desk.index.asked.clear()
     good = desk.command("lock", str(notebook), "--check", check=False)
-    assert (good.returncode, good.stdout) == (0, "check.ipynb: its lock is current\n")
+    assert (good.returncode, good.stdout) == (0, "check.ipynb: the lock is up to date\n")
     desk.command("add", str(notebook), "numpy")
     before = notebook.read_bytes()
     bad = desk.command("lock", str(notebook), "--check", "--json", check=False)
     assert bad.returncode == 1
-    assert json.loads(bad.stdout)["why"] == "the lock is older than the extras"
+    assert json.loads(bad.stdout)["why"] == "the lock is outdated: the extras have changed"
     assert notebook.read_bytes() == before
     assert desk.index.asked == []
 
@@ -79,8 +91,8 @@ def test_check_tells_by_its_exit_status(desk: Desk) -> None:
 @pytest.mark.parametrize("how", ["another torch", "nonsense"])
 def test_locking_again_mends_a_lock_that_does_not_serve(desk: Desk, how: str) -> None:
     """One for a torch that no base here has, and one that cannot be read."""
-    desk.publish("mended")
-    notebook = desk.write(f"mend-{how}", "mended")
+    desk.publish("corrected")
+    notebook = desk.write(f"fix-{how}", "corrected")
     desk.lock(notebook)
     good = lock_of(notebook)
     bad = (

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import locks
 from kernel_provisioner.errors import LockTimeout
-from tests.support.waiting import wait_for
+from kernel_provisioner.inkernel.shared import flock
+from kernel_provisioner.system import locks
+from tests.support.waiting import WITHIN, wait_for
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_a_lock_is_waited_for(path: Path) -> None:
     """Whoever gives a time-out gets the lock once it is free."""
     first = locks.exclusive(path)
     threading.Timer(0.2, first.release).start()
-    locks.exclusive(path, timeout=30).release()
+    locks.exclusive(path, timeout=WITHIN).release()
 
 
 def test_a_timeout_names_who_holds_it(path: Path) -> None:
@@ -57,11 +58,11 @@ def test_a_child_that_was_handed_the_lock_holds_it_for_its_life(path: Path) -> N
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock.fd,))
     lock.release()
     assert locks.is_held(path)
-    assert child.pid in locks.holders(path)
+    assert child.pid in flock.holders(path)
     child.kill()
     child.wait()
     wait_for(lambda: not locks.is_held(path), "the lock is free")
-    assert locks.holders(path) == []
+    assert flock.holders(path) == []
 
 
 def test_a_child_that_was_not_handed_the_lock_does_not_hold_it(path: Path) -> None:

@@ -15,9 +15,10 @@ from tests.support.notebooks import write_notebook
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.session import Session
 from tests.support.tiny import serve_extras
+from tests.support.waiting import patient
 from tests.support.watched import DISK, install, notes
 
-pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 USERS, NOTEBOOKS = 50, 10
 LONGEST_STEP = 0.050  # seconds of the loop's thread
@@ -42,7 +43,7 @@ def env(home: Path, index: LocalIndex, torch_base_home: TorchBase) -> dict[str, 
 def run_all(sessions: list[Session], code: str) -> list[str]:
     """Run a cell in all of them at the same time; what each printed."""
     running = [session.begin(code) for session in sessions]
-    done = [one.result(timeout=280) for one in running]
+    done = [one.result(timeout=patient(280)) for one in running]
     assert [one.status for one in done] == ["ok"] * len(sessions), [one.text for one in done]
     return [one.stdout.splitlines()[-1] for one in done]
 

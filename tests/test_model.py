@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import records
 from kernel_provisioner.overlay.model import MODELS, model_of, sweep_models
 from kernel_provisioner.overlay.skeleton import remove_tree
-from kernel_provisioner.uv_facts import uv_path
+from kernel_provisioner.system import records
+from kernel_provisioner.uv.discovery import uv_path
 from tests.support.bases import Workshop
 from tests.support.index import LocalIndex
 from tests.support.tree import tree_hash

@@ -1,4 +1,4 @@
-"""Which notebook a kernel is for, from the program that runs it: nbclient, nbconvert, papermill, voila."""
+"""Which notebook a kernel is for, from the program that runs it: nbclient, papermill, jupytext and others."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nbformat
 import papermill
 import pytest
 from jupyter_client.manager import AsyncKernelManager, KernelManager
 from jupyter_core.utils import run_sync
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, MappingKernelManager
+from jupyter_server.utils import ApiPath
 from nbclient import NotebookClient
 from nbconvert.exporters import NotebookExporter
 from traitlets.config import Config
@@ -130,6 +132,7 @@ def test_nbconvert_knows_the_directory_and_the_name(
         exporter.from_filename(notebook.name if relative else str(notebook))
     assert looked.value.found.path == notebook
     assert looked.value.found.how == "nbconvert"
+    assert looked.value.found.quiet
     assert looked.value.found.content is not None
 
 
@@ -157,6 +160,40 @@ def test_papermill_knows_the_file(
         asyncio.run(run_in_loop()) if in_loop else run()
     assert looked.value.found.path == notebook
     assert looked.value.found.how == "papermill"
+    assert not looked.value.found.quiet, "its output is the record of a run"
+
+
+class Requested(AsyncLooking):
+    """Looks where a server's kernel manager starts it, and fails with what it has found."""
+
+    async def start_kernel(self, **_: Any) -> None:  # type: ignore[override]
+        """Look instead."""
+        cast("asyncio.Future[None]", self.ready).set_exception(look(self))
+
+
+class RequestedInAThread(Looking):
+    """The same, of the blocking kind."""
+
+    async def _async_start_kernel(self, **_: Any) -> None:
+        cast("asyncio.Future[None]", self.ready).set_exception(look(self))
+
+
+@pytest.mark.parametrize("concurrent", [AsyncMappingKernelManager, MappingKernelManager])
+@pytest.mark.parametrize("path", ["books/nb.ipynb", "/books/nb.ipynb"])
+def test_a_server_knows_the_path_that_it_starts_a_kernel_for(
+    notebook: Path, concurrent: type[MappingKernelManager], path: str
+) -> None:
+    """``POST /api/kernels`` hands on its directory only; the request waits, in a task or in its thread."""
+    kind = Requested if concurrent is AsyncMappingKernelManager else RequestedInAThread
+
+    async def start() -> None:
+        root = str(notebook.parents[1])
+        kernels = concurrent(root_dir=root, kernel_manager_class=f"{__name__}.{kind.__name__}")
+        await kernels.start_kernel(path=ApiPath(path), kernel_name="python3")
+
+    with pytest.raises(Looked) as looked:
+        asyncio.run(start())
+    assert looked.value.found == FoundNotebook(notebook, how="api/kernels")
 
 
 PROVISIONER = """
@@ -170,7 +207,7 @@ class Probe(LocalProvisioner):
         cwd = kwargs.get("cwd")
         found = find_notebook(env=kwargs.get("env") or {}, cwd=pathlib.Path(cwd) if cwd else None,
                               kernel_manager=self.parent, kernel_id=self.kernel_id, frames=calling_frames())
-        told = json.dumps([str(found.path), found.how, found.content is not None])
+        told = json.dumps([str(found.path), found.how, found.content is not None, found.quiet])
         print("FOUND", told, file=sys.stderr, flush=True)
         raise RuntimeError("that is all")
 """
@@ -204,7 +241,7 @@ def probe(tmp_path: Path) -> Callable[..., list[Any]]:
 
     def run(*command: str) -> list[Any]:
         with subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True
+            [sys.executable, *command], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True
         ) as process:
             assert process.stderr is not None
             told = list(_until_found(process.stderr))
@@ -226,8 +263,8 @@ def _until_found(lines: Iterable[str]) -> Iterator[str]:
 def test_jupyter_execute_knows_the_file(probe: Callable[..., list[Any]], notebook: Path) -> None:
     """The command itself, named relative to where it runs."""
     write_notebook(notebook, "1", kernel="probe")
-    told = probe("jupyter", "execute", str(notebook.relative_to(notebook.parents[1])))
-    assert told == [str(notebook), "jupyter execute", True]
+    told = probe("-m", "jupyter", "execute", str(notebook.relative_to(notebook.parents[1])))
+    assert told == [str(notebook), "jupyter execute", True, True]
 
 
 @pytest.mark.parametrize("what", ["books/nb.ipynb", "books"], ids=["one notebook", "a directory"])
@@ -236,5 +273,97 @@ def test_voila_warms_kernels_for_notebooks(
 ) -> None:
     """Its pool starts them in tasks that nobody's frames lead to."""
     write_notebook(notebook, "1", kernel="probe")
-    told = probe("voila", what, "--no-browser", "--port=0", "--preheat_kernel=True", "--Voila.ip=127.0.0.1")
-    assert told == [str(notebook), "voila", False]
+    told = probe(
+        "-m", "voila", what, "--no-browser", "--port=0", "--preheat_kernel=True", "--Voila.ip=127.0.0.1"
+    )
+    assert told == [str(notebook), "voila", False, False]
+
+
+TEXT = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: probe
+#     name: probe
+# ---
+
+print(1)
+"""
+PAGE = """\
+---
+kernelspec:
+  display_name: probe
+  name: probe
+---
+
+```{code-cell} python
+print(1)
+```
+"""
+CACHE = """
+from jupyter_cache import get_cache
+from jupyter_cache.executors import load_executor
+cache = get_cache("cache")
+cache.add_nb_to_project("books/nb.ipynb")
+load_executor("local-serial", cache=cache).run_and_cache()
+"""
+
+
+def myst_nb(mode: str, *words: str) -> str:
+    """A program that makes a page with myst-nb, as Sphinx does."""
+    words = (f"--nb-execution-mode={mode}", "--nb-execution-raise-on-error=yes", *words)
+    return f"""
+import sys
+from myst_nb.docutils_ import cli_html
+sys.argv[1:] = {list(words)}
+cli_html()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "how", "file"),
+    [
+        (("-m", "pytest", "-s", "--nbval", "books/nb.ipynb"), "nbval", "nb.ipynb"),
+        (("-m", "pytest", "-s", "--nbmake", "books/nb.ipynb"), "nbmake", "nb.ipynb"),
+        (("-m", "jupytext", "--to", "ipynb", "--execute", "books/text.py"), "jupytext", "text.py"),
+        (("-c", CACHE), "jupyter-cache", "nb.ipynb"),
+        (("-c", myst_nb("force", "--nb-read-as-md=yes", "books/page.md")), "myst-nb", "page.md"),
+        (("-c", myst_nb("cache", "books/nb.ipynb")), "myst-nb", "nb.ipynb"),
+        (("-c", myst_nb("inline", "books/nb.ipynb")), "myst-nb", "nb.ipynb"),
+    ],
+    ids=["nbval", "nbmake", "jupytext", "jupyter-cache", "myst-nb", "myst-nb with a cache", "myst-nb inline"],
+)
+def test_who_publishes_or_compares_outputs_is_known(
+    probe: Callable[..., list[Any]], notebook: Path, command: tuple[str, ...], how: str, file: str
+) -> None:
+    """With the file that it runs; nothing is said in those outputs. A text notebook is read from its file."""
+    write_notebook(notebook, "1", kernel="probe")
+    (notebook.parent / "text.py").write_text(TEXT)
+    (notebook.parent / "page.md").write_text(PAGE)
+    assert probe(*command) == [str(notebook.parent / file), how, file == "nb.ipynb", True]
+
+
+@pytest.mark.parametrize(
+    ("files", "file"),
+    [
+        (["books/script.py"], "script.py"),
+        (["books/script.py", "books/script.py"], None),
+        (["books/code.ipy"], None),
+        ([], None),
+    ],
+    ids=["a script", "two files in one kernel", "a file that is named as no notebook", "standard input"],
+)
+def test_jupyter_run_knows_its_script_and_prints_what_that_prints(
+    probe: Callable[..., list[Any]], notebook: Path, files: list[str], file: str | None
+) -> None:
+    """Nothing is said in the output, which is the script's own; other code than a script is no notebook."""
+    for name in ("script.py", "code.ipy"):
+        (notebook.parent / name).write_text("print(1)")
+    path = notebook.parent / file if file else None
+    told = probe("-m", "jupyter", "run", "--kernel=probe", *files)
+    assert told == [str(path), "jupyter run", False, True]
+
+
+def test_a_console_runs_no_files(probe: Callable[..., list[Any]]) -> None:
+    """It starts its kernel in the same lines as ``jupyter run``."""
+    assert probe("-m", "jupyter", "console", "--kernel=probe") == ["None", "none", False, False]

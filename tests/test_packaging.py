@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from tests.support.environ import clean_environment
 
 REPOSITORY = Path(__file__).parents[1]
 
-pytestmark = [pytest.mark.network, pytest.mark.slow]  # the build fetches hatchling
+pytestmark = [pytest.mark.system, pytest.mark.network, pytest.mark.slow]  # the build fetches hatchling
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,33 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for command in ((*venv, home / "venv"), (*install, "--python", home / "venv/bin/python", wheel)):
         subprocess.run([uv.find_uv_bin(), *command], env=clean_environment(home), cwd=home, check=True)
     return home / "venv"
+
+
+def test_a_package_index_takes_both_archives(tmp_path: Path) -> None:
+    """``make dist``: the sdist holds what is in version control; twine accepts both."""
+    shutil.copytree(REPOSITORY, tmp_path / "tree", ignore=shutil.ignore_patterns(".venv*", "node_modules"))
+    stray = tmp_path / "tree/labextension/node_modules/stray.js"
+    stray.parent.mkdir()
+    stray.write_text("")
+    env, out = clean_environment(tmp_path), tmp_path / "dist"
+    for command in (
+        [uv.find_uv_bin(), "build", "--quiet", "--out-dir", str(out), str(tmp_path / "tree")],
+        [
+            sys.executable,
+            "-m",
+            "twine",
+            "check",
+            "--strict",
+            *(str(out / name) for name in ("*.whl", "*.gz")),
+        ],
+    ):
+        subprocess.run(command, env=env, cwd=tmp_path, check=True)
+    (archive,) = out.glob("*.tar.gz")
+    with tarfile.open(archive) as sdist:
+        members = {member.name.split("/", 1)[1] for member in sdist.getmembers()}
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    kept = subprocess.run(listing, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert members == {*kept.stdout.splitlines(), "PKG-INFO"}
 
 
 def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
@@ -112,6 +142,21 @@ def test_the_kernel_has_its_pictures(installed: Path) -> None:
         assert head.startswith(b"\x89PNG")
         assert struct.unpack(">II", head[16:24]) == (size, size)
     assert "<svg" in (folder / "logo-svg.svg").read_text()
+
+
+def test_jupyterlab_finds_the_extension(installed: Path) -> None:
+    """It is installed as it was built, with the word on who installed it."""
+    folder = installed / "share/jupyter/labextensions/kernel-provisioner"
+    load = json.loads((folder / "package.json").read_text())["jupyterlab"]["_build"]["load"]
+    assert (folder / load).is_file()
+    assert json.loads((folder / "install.json").read_text())["packageName"] == "kernel-provisioner"
+
+
+def test_jupyter_server_loads_the_extension(installed: Path) -> None:
+    """No command has to be given for it."""
+    file = installed / "etc/jupyter/jupyter_server_config.d/kernel_provisioner.json"
+    extensions = json.loads(file.read_text())["ServerApp"]["jpserver_extensions"]
+    assert extensions == {"kernel_provisioner.server": True}
 
 
 def _kernel(installed: Path) -> KernelSpec:

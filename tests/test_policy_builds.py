@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kernel_provisioner.overlay import store
+from kernel_provisioner.inkernel.shared import layout
 from kernel_provisioner.settings import CONFIG_NAME
 from tests.support.bases import Bench, Built
 from tests.support.index import LocalIndex, serve_index
@@ -41,7 +41,7 @@ def refused(built: Built, rule: str) -> str:
     """What a waiting cell is told of a refusal by ``rule``; nothing may be staged or published."""
     assert not built.ready
     assert built.staged == []
-    assert not (built.path / store.OVERLAY).exists()
+    assert not (built.path / layout.OVERLAY).exists()
     assert built.failure["error"] == "NotAllowed"
     assert f"rule {rule} = " in built.failure["why"]
     assert "in a test's file" in built.failure["why"]
@@ -192,7 +192,7 @@ def test_a_notebook_meets_the_policy_of_its_launch(bench: Bench, tmp_path: Path)
 
 
 def test_a_ready_overlay_is_not_started_once_the_policy_forbids_it(bench: Bench, tmp_path: Path) -> None:
-    """It is judged anew; as soon as the rule is gone the old one serves again."""
+    """It is judged again; as soon as the rule is gone the old one serves again."""
     bench.base()
     notebook = write_notebook(tmp_path / "nb.ipynb", torch_env={"extras": ["needs-bad"]})
     (first,) = launches([notebook], bench.env)
@@ -289,7 +289,7 @@ def test_what_is_added_in_a_cell_meets_the_policy_of_now(bench: Bench) -> None:
     assert "without an index of the PyTorch packages" in json.dumps(added("needs-good"))
     assert not list(built.path.glob("lib/python*/site-packages/needs*"))
     rule(bench, max_packages=2, max_bytes=100_000, max_seconds=600.0)
-    assert added("needs-good") == {"changed": []}
+    assert added("needs-good")["changed"] == []
 
 
 def test_rules_of_now_that_no_index_of_the_launch_meets_are_named(bench: Bench) -> None:

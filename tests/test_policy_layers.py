@@ -31,7 +31,7 @@ LOAD = """if True:
 LAUNCH = """if True:
     import os
     from kernel_provisioner.notebook.find import FoundNotebook
-    from kernel_provisioner.prepare import prepare
+    from kernel_provisioner.launch.prepare import prepare
     from kernel_provisioner.settings import load_settings
     made = prepare(FoundNotebook(), pinned="", settings=load_settings, environ=os.environ, kernel_id="")
     print(made.failure)
@@ -155,8 +155,9 @@ def test_a_users_template_counts_only_among_the_allowed_indexes(machine: Machine
         ("c.Torchy.offline = True\n", "c.Torchy is nothing"),
         ("c.TorchOverlay.source_builds = 'never'\n", "write c.TorchPolicy.source_builds"),
         ("c.TorchOverlay.offlin = True\n", "TorchOverlay has no 'offlin'"),
-        ("c.TorchPolicy.cooldown = 'soon'\n", "is no span of time"),
+        ("c.TorchPolicy.cooldown = 'soon'\n", "is not a time span"),
         ("c.TorchPolicy.indexes = ['https://m/simple']\n", "without an index of the PyTorch packages"),
+        ("c.TorchPolicy.denied = ['bad[extra]']\n", "write 'bad', which means the package with any of them"),
         ("c.TorchPolicy.allowed = [\n", "SyntaxError"),
         ("raise RuntimeError('odd')\n", "RuntimeError: odd"),
     ],
@@ -201,7 +202,7 @@ def test_a_file_or_a_directory_that_anybody_can_write_is_no_policy(machine: Mach
         mode = place.stat().st_mode
         place.chmod(mode | 0o002)
         told = machine.run(LAUNCH)
-        assert f"{place} can be changed by anybody" in told
+        assert f"{place} can be changed by any user" in told
         assert f"chmod o-w {place}" in told
         place.chmod(mode)
     assert machine.load()["policy"]
@@ -211,7 +212,7 @@ def test_a_file_that_cannot_be_seen_refuses(machine: Machine) -> None:
     """Somebody's directory on the way is closed, or a link goes round in circles: it may be a policy."""
     machine.official.symlink_to(machine.official)
     told = machine.run(LAUNCH)
-    assert f"whether there is {machine.official} cannot be seen" in told
+    assert f"cannot check whether {machine.official} exists" in told
 
 
 def test_a_changed_policy_counts_for_the_next_launch_of_a_server_that_runs(machine: Machine) -> None:
@@ -223,9 +224,9 @@ def test_a_changed_policy_counts_for_the_next_launch_of_a_server_that_runs(machi
         for text in ("", "c.TorchPolicy.offline = True", "c.TorchPolicy.locked_only = True"):
             path.write_text(text)
             os.utime(path, (1, 1))
-            print(load_settings().policy.order() | {{"offline": load_settings().policy.offline}})
+            print(load_settings().policy.spec() | {{"offline": load_settings().policy.offline}})
         path.unlink()
-        print(load_settings().policy.order())
+        print(load_settings().policy.spec())
         """
     said = machine.run(code).splitlines()
     assert said == [

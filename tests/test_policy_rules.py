@@ -86,18 +86,18 @@ def test_no_layer_loosens_another(
 def test_a_policy_survives_json_and_its_order_does_not_depend_on_whose_layer_is_whose(
     one: dict[str, Any], two: dict[str, Any]
 ) -> None:
-    """The launch hands it to the builder; a file that moves makes no overlay anew."""
+    """The launch hands it to the builder; a file that moves makes no overlay again."""
     policy = policy_of(one, two)
     assert Policy.from_list(json.loads(json.dumps(policy.as_list()))) == policy
     elsewhere = Policy(tuple(Layer("elsewhere", layer.rules) for layer in policy.layers))
-    assert elsewhere.order() == policy.order()
+    assert elsewhere.spec() == policy.spec()
 
 
 @given(EXTRAS, st.integers(0, 10**12))
 def test_without_a_rule_nothing_is_refused(extras: list[str], size: int) -> None:
     """A single user meets no policy; URLs are refused before, by the request itself."""
     assert not forbids(OPEN, extras, size)
-    assert (OPEN.order(), OPEN.urls, OPEN.template("https://m/{tag}")) == ({}, False, "https://m/{tag}")
+    assert (OPEN.spec(), OPEN.urls, OPEN.template("https://m/{tag}")) == ({}, False, "https://m/{tag}")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_whom_to_ask_is_whoever_is_named_anywhere() -> None:
         with pytest.raises(NotAllowed) as refused:
             policy.refuse_extras(["einops"])
         said.append(refused.value.fix.rpartition("ask ")[2])
-    assert said == ["ann", "ben", "whoever looks after this system"]
+    assert said == ["ann", "ben", "the administrator of this system"]
 
 
 def test_what_the_base_has_need_not_be_allowed() -> None:
@@ -212,8 +212,22 @@ def test_indexes_that_leave_nothing_are_an_error_and_not_everything(layers: list
 def test_a_rule_that_forbids_nothing_makes_no_overlay_anew() -> None:
     """Nor does one of the moment; one that forbids does, an empty list or a nought too."""
     idle = {"source_builds": "after-first-cell", "pins": "stack", "cooldown": "", "locked_only": False}
-    assert policy_of({**idle, "offline": True, "max_seconds": 1.0, "contact": "ann"}).order() == {}
-    assert policy_of({"allowed": [], "max_packages": 0}).order() == {"allowed": [[]], "max_packages": [0]}
+    assert (
+        policy_of({**idle, "offline": True, "max_seconds": 1.0, "contact": "ann", "own_bases": False}).spec()
+        == {}
+    )
+    assert policy_of({"allowed": [], "max_packages": 0}).spec() == {"allowed": [[]], "max_packages": [0]}
+
+
+def test_where_users_make_no_bases_the_contact_is_named() -> None:
+    """That of the file which says so, before another's."""
+    assert policy_of({"contact": "ann"}).asked_for_bases == ""
+    policy = policy_of({"contact": "ann"}, {"own_bases": False, "contact": "ben"})
+    assert policy.asked_for_bases == "ben"
+    with pytest.raises(NotAllowed) as caught:
+        policy.refuse_own_bases()
+    assert caught.value.fix.endswith("or ask ben")
+    policy_of({"own_bases": True}).refuse_own_bases()
 
 
 def test_what_may_be_built_is_what_all_layers_let_be_built() -> None:
@@ -228,10 +242,9 @@ def test_a_resolution_that_fails_for_a_rule_names_it() -> None:
     """Only for a rule that can have to do with it."""
     policy = policy_of({"cooldown": "7 days", "source_builds": "never", "contact": "ann"})
     plain = ResolutionFailed("no", why="a==1 and a==2 conflict", fix="change it")
-    assert policy.explained(plain, wants_source=False) is plain
-    newer = ResolutionFailed("no", why="x was filtered by `exclude-newer`")
-    assert "rule cooldown" in policy.explained(newer, wants_source=False).why
-    source = policy.explained(plain, wants_source=True)
+    assert policy.explained(plain, wants_source=False, wants_newer=False) is plain
+    assert "rule cooldown" in policy.explained(plain, wants_source=False, wants_newer=True).why
+    source = policy.explained(plain, wants_source=True, wants_newer=False)
     assert 'rule source_builds = "never"' in source.why
     assert source.fix == "change it;\nor ask ann for what the rule forbids"
 
@@ -250,8 +263,8 @@ def test_a_span_of_time_is_read_as_uv_reads_it(text: str, hours: int) -> None:
     ("rules", "said"),
     [
         ({"alowed": ["a"]}, "did you mean allowed"),
-        ({"cooldown": "a while"}, "no span of time"),
-        ({"cooldown": "P"}, "no span of time"),
+        ({"cooldown": "a while"}, "not a time span"),
+        ({"cooldown": "P"}, "not a time span"),
         ({"pins": "none"}, "pins"),
         ({"source_builds": "always"}, "source_builds"),
         ({"offline": "maybe"}, "offline"),
@@ -261,8 +274,8 @@ def test_a_span_of_time_is_read_as_uv_reads_it(text: str, hours: int) -> None:
         ({"denied": ["tensorflow, jaxlib"]}, "holds 'tensorflow, jaxlib'; write names"),
         ({"allowed": ["numpy>=2"]}, "without versions"),
         ({"source_builds": ["flash-attn,xformers"]}, "each in quotes of its own"),
-        ({"indexes": ["mirror"]}, "no URL"),
-        ({"allow_urls": ["wheels.lab.example"]}, "no URL"),
+        ({"indexes": ["mirror"]}, "not a URL"),
+        ({"allow_urls": ["wheels.lab.example"]}, "not a URL"),
         ({"indexes": ["https://me:secret@m/simple"]}, "password for m"),
     ],
 )

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from kernel_provisioner.cli.trees import notebooks_under
 from kernel_provisioner.errors import NotebookUnreadable
+from kernel_provisioner.runs.trees import notebooks_under
 from tests.support.bases import REPOSITORY, Workshop
 from tests.support.index import LocalIndex, serve_index
 from tests.support.notebooks import write_notebook
-from tests.support.waiting import wait_for
+from tests.support.waiting import WITHIN, wait_for
 from tests.support.wheels import build_sdist
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def test_a_tree_of_notebooks_becomes_ready(shop: Workshop, tree: Path, index: Lo
     first = shop.command("prebuild", str(tree), "--jobs", "2")
     assert first.stdout == "3 notebooks: 2 built, 1 skipped\n"
     assert "week 2/two.ipynb: tiny-extra on cpu-torch2.6.0" in first.stderr
-    assert "week 2/r.ipynb: skipped: it declares nothing, and its kernel is ir" in first.stderr
+    assert "week 2/r.ipynb: skipped: it declares no packages, and its kernel is ir" in first.stderr
     asked = len(index.asked)
     again = _json(shop.command("prebuild", str(tree), "--json"))
     assert [(Path(row["notebook"]).name, row["state"]) for row in again] == [
@@ -85,7 +85,7 @@ def test_what_the_first_cell_would_say_is_said_ahead(shop: Workshop, tmp_path: P
     elsewhere.write_text(json.dumps(nb))
     told = shop.command("prebuild", str(tmp_path)).stderr
     assert "unknown key 'extra' is ignored; did you mean 'extras'?" in told
-    assert "the notebook's kernel torch-cu126 is not on this machine: using torch" in told
+    assert "the notebook's kernel torch-cu126 is not installed here: using torch" in told
 
 
 def test_one_that_fails_is_told_and_the_others_are_built(shop: Workshop, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_one_that_fails_is_told_and_the_others_are_built(shop: Workshop, tmp_pat
     done = shop.command("prebuild", str(tmp_path), check=False)
     assert done.returncode == 1
     assert done.stdout == "3 notebooks: 1 built, 2 failed\n"
-    assert "bad.ipynb: failed: the extras there-is-none do not fit on" in done.stderr
+    assert "bad.ipynb: failed: there is no package called there-is-none" in done.stderr
     assert "torn.ipynb: failed: the notebook" in done.stderr
     rows = _json(shop.command("prebuild", str(tmp_path), "--json", check=False))
     assert [row["error"] and row["error"]["error"] for row in rows] == [
@@ -111,7 +111,7 @@ def test_code_of_packages_runs_only_where_that_is_asked_for(shop: Workshop, tmp_
     write_notebook(tmp_path / "source.ipynb", torch_env=_with("tiny-source"))
     plain = shop.command("prebuild", str(tmp_path), check=False)
     assert plain.returncode == 1
-    assert "a package has to be built from source, which runs its code" in plain.stderr
+    assert "a package must be built from source, which runs its code" in plain.stderr
     assert "--source-builds" in plain.stderr
     assert not (shop.home / "mark").exists()
     assert shop.command("prebuild", str(tmp_path), "--source-builds").stdout == "1 notebook: 1 built\n"
@@ -125,9 +125,9 @@ def test_ctrl_c_ends_the_builders_too(shop: Workshop, tmp_path: Path, index: Loc
     write_notebook(tmp_path / "stalled.ipynb", torch_env=_with("tiny-stalled"))
     command = [sys.executable, "-m", "kernel_provisioner.cli.app", "prebuild", str(tmp_path)]
     with subprocess.Popen(command, env=shop.env, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as child:
-        wait_for(lambda: shop.fetched("tiny-stalled"), "the builder asks for the wheel", within=60)
+        wait_for(lambda: shop.fetched("tiny-stalled"), "the builder asks for the wheel")
         child.send_signal(signal.SIGINT)
-        said = child.communicate(timeout=60)[1]
+        said = child.communicate(timeout=WITHIN)[1]
     assert child.returncode == 130, said
     assert "Traceback" not in said
     (generation,) = (shop.home / "overlays").glob("stalled-*/0001")

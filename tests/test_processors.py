@@ -12,7 +12,7 @@ import pytest
 from kernel_provisioner.builder.processors import one_left
 from tests.support.bases import REPOSITORY, Bench
 from tests.support.parts import need
-from tests.support.waiting import wait_for
+from tests.support.waiting import WITHIN, wait_for
 
 
 def test_one_processor_is_left_to_the_kernel_for_a_while() -> None:
@@ -50,5 +50,5 @@ def test_uv_keeps_off_one_processor_while_a_build_decides(
         started = psutil.Process(builder.pid).children(recursive=True)
         processors = [process.cpu_affinity() for process in started if process.name() == "uv"]
         bench.index.behave()
-        assert builder.wait(60) == 0
+        assert builder.wait(WITHIN) == 0
     assert [len(there) - len(used) for used in processors if used is not None] == [left]

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel_provisioner.errors import InvalidRequest
-from kernel_provisioner.pylock import MAX_FILES, Lock, juv_pins, parse_lock
-from kernel_provisioner.request import parse_request
+from kernel_provisioner.model.lock import MAX_FILES, Lock, juv_pins, parse_lock
+from kernel_provisioner.model.request import parse_request
 
 A, B = "a" * 64, "b" * 64
 GOOD: dict[str, Any] = {
@@ -99,7 +99,7 @@ BAD: dict[str, tuple[object, str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_lock_is_refused_by_the_name_of_the_field(case: str) -> None:
-    """And with the command that mends it."""
+    """And with the command that fixes it."""
     value, field = BAD[case][0], f"torch_env.lock{BAD[case][1]}"
     with pytest.raises(InvalidRequest) as caught:
         parse_request({**EXTRAS, "lock": value})
@@ -142,11 +142,11 @@ def test_a_lock_for_something_else_is_stale_and_said_so_in_a_line(said: dict[str
     assert request.stale
     assert request.torch == torch
     (line,) = request.warnings
-    assert re.match("the lock is older than the extras.*jupyter overlay lock NOTEBOOK", line)
+    assert re.match("the lock is outdated: the extras have changed.*jupyter overlay lock NOTEBOOK", line)
 
 
 def test_another_lock_is_another_request() -> None:
-    """So that a changed lock builds anew."""
+    """So that a changed lock builds again."""
     other = changed((*WHEEL, "hashes", "sha256"), B)
     requests = [parse_request({**EXTRAS, "lock": lock}) for lock in (GOOD, other, None)]
     assert len({request.digest() for request in requests}) == 3

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import records
+from kernel_provisioner.system import records
 from tests.support.wheels import Record, build_wheel
 
 

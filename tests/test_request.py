@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel_provisioner.errors import InvalidRequest
-from kernel_provisioner.request import MAX_EXTRAS, Request, parse_request
+from kernel_provisioner.model.request import MAX_EXTRAS, Request, parse_request
 
 NAN = float("nan")
 
@@ -71,7 +71,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"extras": ["x.tar.gz[all]"]}, "torch_env.extras[0]", "is a path"),
     ({"extras": [r"..\x"]}, "torch_env.extras[0]", "is a path"),
     ({"extras": ["numpy===../../x"]}, "torch_env.extras[0]", "is a path"),
-    ({"extras": ["numpy===.."]}, "torch_env.extras[0]", "is no version"),
+    ({"extras": ["numpy===.."]}, "torch_env.extras[0]", "is not a version"),
     ({"extras": ["numpy\n--index-url x"]}, "torch_env.extras[0]", "line break or control character"),
     ({"extras": ["numpy\x00"]}, "torch_env.extras[0]", "line break or control character"),
     ({"extras": ["numpy\r\nscipy"]}, "torch_env.extras[0]", "line break or control character"),
@@ -94,7 +94,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"extras": ["\u0441upy"]}, "torch_env.extras[0]", "U+0441 CYRILLIC SMALL LETTER ES"),
     ({"extras": ["num\u200bpy"]}, "torch_env.extras[0]", "U+200B ZERO WIDTH SPACE"),
     ({"extras": ["\u202eypmun"]}, "torch_env.extras[0]", "U+202E RIGHT-TO-LEFT OVERRIDE"),
-    ({"accelerator": "gpu"}, "torch_env.accelerator", "cu126"),
+    ({"accelerator": "gpu"}, "torch_env.accelerator", "did you mean 'cuda'?"),
     ({"accelerator": "cu99"}, "torch_env.accelerator", "auto, cpu, cuda, rocm, xpu"),
     ({"accelerator": 5}, "torch_env.accelerator", "is 5, which does not exist"),
     ({"accelerator": ["cpu"]}, "torch_env.accelerator", "does not exist"),
@@ -103,10 +103,10 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"requires-python": ">=abc"}, "torch_env.requires-python", "is not a version specifier"),
     ({"requires-python": 3.11}, "torch_env.requires-python", "is a number"),
     ({"torch": "2.6"}, "torch_env.torch", "is not a version specifier"),
-    ({"torch": "===../../x"}, "torch_env.torch", "is no version"),
+    ({"torch": "===../../x"}, "torch_env.torch", "is not a version"),
     ({"exclude-newer": "yesterday"}, "torch_env.exclude-newer", "neither a date nor"),
-    ({"exclude-newer": "2026-13-01"}, "torch_env.exclude-newer", "is no moment"),
-    ({"exclude-newer": "9999-12-31"}, "torch_env.exclude-newer", "is no moment"),
+    ({"exclude-newer": "2026-13-01"}, "torch_env.exclude-newer", "is not a valid time"),
+    ({"exclude-newer": "9999-12-31"}, "torch_env.exclude-newer", "is not a valid time"),
     ({"exclude-newer": 2026}, "torch_env.exclude-newer", "is a number"),
 ]
 
@@ -234,7 +234,9 @@ def test_a_script_block_joins_the_metadata() -> None:
 @pytest.mark.parametrize(
     ("blocks", "field", "words"),
     [
-        (["", ""], "# /// script", "more than once"),
+        (['dependencies = ["a"]', 'dependencies = ["b"]'], "# /// script", "more than once"),
+        (['requires-python = ">=3.11"', 'dependencies = ["b"]'], "# /// script", "more than once"),
+        ([""] * 20, "# /// script", "20 times; the limit is 16"),
         (["dependencies = ["], "# /// script", "not valid TOML"),
         (["a = " + "[" * 10_000], "# /// script", "not valid TOML"),
         (["a = " + "1" * 10_000], "# /// script", "not valid TOML"),
@@ -251,6 +253,15 @@ def test_a_wrong_script_block_is_refused_in_its_own_words(blocks: list[str], fie
         parse_request(None, blocks)
     assert refused.value.field == field
     assert words in str(refused.value)
+
+
+def test_of_several_script_blocks_the_one_that_holds_all_others_counts() -> None:
+    """As ``%overlay add`` offers them, one after the other, whatever their order in the notebook."""
+    less = 'requires-python = ">=3.11"\ndependencies = ["einops"]'
+    more = 'requires-python = ">=3.11"\ndependencies = ["einops", "humanize"]'
+    for blocks in ([less, more], [more, less, less], ["", more]):
+        request = parse_request(None, blocks)
+        assert (request.extras, request.requires_python) == (("einops", "humanize"), ">=3.11")
 
 
 def test_an_unknown_key_in_a_script_block_is_said() -> None:

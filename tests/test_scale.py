@@ -12,11 +12,13 @@ import pytest
 
 from tests.conftest import TorchBase
 from tests.support.parts import need
+from tests.support.waiting import patient
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs/scale.md"
 
 
+@pytest.mark.system
 @pytest.mark.torch
 @pytest.mark.network
 @pytest.mark.slow
@@ -28,7 +30,7 @@ def test_the_counts_are_those_of_the_page(torch_base_home: TorchBase, tmp_path: 
     done = subprocess.run(
         [sys.executable, REPOSITORY / "benchmarks/scale.py", "--extra", "einops"],
         env=torch_base_home.environment(tmp_path, TMPDIR=str(place)),
-        cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=patient(240), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     counted = _rows(done.stdout)

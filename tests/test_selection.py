@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from kernel_provisioner.hardware import Gpu, Hardware
-from kernel_provisioner.manifest import BaseManifest
-from kernel_provisioner.request import Request
+from kernel_provisioner.model.manifest import BaseManifest
+from kernel_provisioner.model.request import Request
 from kernel_provisioner.selection import creatable, rank, select
 from tests.support.machines import (
     B200,
@@ -122,8 +122,8 @@ def test_auto_that_passes_a_gpu_by_says_so_and_how_to_use_it() -> None:
     assert chosen.base == CPU
     (notice,) = chosen.notices
     assert notice == (
-        "torch-cpu was taken: no base that fits runs Tesla V100-SXM2-16GB (compute capability 7.0). "
-        "For one that does: jupyter overlay base create cu126"
+        "torch-cpu was chosen: no base that fits runs Tesla V100-SXM2-16GB (compute capability 7.0). "
+        "To create one: jupyter overlay base create cu126"
     )
 
 
@@ -224,14 +224,14 @@ def test_a_preference_gives_way_where_no_base_of_it_fits_and_says_so() -> None:
     """It is a preference, the request is a demand."""
     chosen = select(Request(torch=">=2.10"), NEW_DRIVER, EVERY, preference="cu124")
     assert chosen.base == CU130
-    assert chosen.notices == ("No base of cu124, which this machine prefers, fits: torch-cu130 was taken.",)
+    assert chosen.notices == ("No base of cu124, which this machine prefers, fits: torch-cu130 was chosen.",)
 
 
 def test_a_preference_that_no_base_can_meet_is_not_passed_over() -> None:
     """Shaped like a tag, and newer than any that is known, or mistyped."""
     chosen = select(Request(), NEW_DRIVER, EVERY, preference="cu999")
     assert chosen.base == CU130
-    assert chosen.notices == ("No base of cu999, which this machine prefers, fits: torch-cu130 was taken.",)
+    assert chosen.notices == ("No base of cu999, which this machine prefers, fits: torch-cu130 was chosen.",)
 
 
 @pytest.mark.parametrize(("asked", "chosen"), [("cu126", CU126), ("rocm", None), ("cpu", CPU)])
@@ -246,7 +246,7 @@ def test_the_kernel_that_was_picked_wins_over_the_notebook() -> None:
     chosen = select(Request(accelerator="cpu"), OLD_DRIVER, EVERY, pinned="cu124", preference="cpu")
     assert chosen.base == CU124
     assert chosen.notices == (
-        "The kernel that was picked is torch-cu124, the notebook asks for cpu: the pick wins.",
+        "The kernel that you picked is torch-cu124, the notebook asks for cpu: the picked kernel is used.",
     )
     for agreeing in ("auto", "cuda", "cu124"):
         assert select(Request(accelerator=agreeing), OLD_DRIVER, EVERY, pinned="cu124").notices == ()

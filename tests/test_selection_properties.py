@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from kernel_provisioner.accelerators import FAMILIES, TAGS, family_of, minimum_driver
 from kernel_provisioner.errors import NoBaseFits
 from kernel_provisioner.hardware import Gpu, Hardware
-from kernel_provisioner.manifest import BaseManifest
-from kernel_provisioner.request import Request
+from kernel_provisioner.model.accelerators import FAMILIES, TAGS, family_of, minimum_driver
+from kernel_provisioner.model.manifest import BaseManifest
+from kernel_provisioner.model.request import Request
 from kernel_provisioner.selection import Selection, creatable, rank, select
 
 JUNK = st.text(max_size=8)
@@ -61,7 +61,7 @@ def manifest(number: int, tag: str, torch: str, python: str, architectures: tupl
         prefix=f"/{number}",
         interpreter="",
         site_dirs=(),
-        distributions={},
+        distributions={"ipykernel": "7.0"},
         fixed=frozenset(),
         modules={},
         architectures=architectures,

@@ -6,8 +6,9 @@ import pytest
 
 from kernel_provisioner.errors import NoBaseFits
 from kernel_provisioner.hardware import Hardware
-from kernel_provisioner.manifest import BaseManifest
-from kernel_provisioner.request import Request
+from kernel_provisioner.model.manifest import BaseManifest
+from kernel_provisioner.model.request import Request
+from kernel_provisioner.selection import refusal as refuse
 from kernel_provisioner.selection import select
 from tests.support.machines import (
     CPU,
@@ -121,6 +122,12 @@ def test_without_any_base_the_command_that_makes_one_is_named(
     lines = error.fix.splitlines()
     assert len(lines) == len(commands)
     assert all(line.startswith(command) for command, line in zip(commands, lines, strict=True))
+
+
+def test_where_users_make_no_bases_the_fix_names_whom_to_ask() -> None:
+    """And what for."""
+    error = refuse(Request(torch=">=2.6"), LAPTOP, [], "", ask="help@lab.example")
+    assert error.fix == "ask help@lab.example for a base: cpu, torch >=2.6"
 
 
 def test_builds_of_another_platform_are_no_choice() -> None:

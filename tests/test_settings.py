@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from traitlets.config import Config
 
-from kernel_provisioner.accelerators import DEFAULT_INDEX_TEMPLATE
+from kernel_provisioner.model.accelerators import DEFAULT_INDEX_TEMPLATE
 from kernel_provisioner.policy import Policy
 from kernel_provisioner.settings import Settings, TorchOverlay
 from tests.support.bases import REPOSITORY
@@ -70,6 +70,30 @@ def test_uvs_own_word_for_offline_counts(said: str, offline: bool) -> None:
     assert _settings({"UV_OFFLINE": said}).policy.offline is offline
 
 
+def test_the_root_of_overlays_may_start_with_the_users_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file, and in a variable that no shell has expanded; a launch and its builder see one directory."""
+    monkeypatch.setenv("HOME", "/home/you")
+    assert _settings(overlay_root="~/overlays").overlay_root == "/home/you/overlays"
+    assert _settings({"TORCH_OVERLAY_ROOT": "~/mine"}).overlay_root == "/home/you/mine"
+
+
+def test_shared_wheel_stores_are_whole_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a file or the environment; one that is named takes the place of those that are found."""
+    monkeypatch.setenv("HOME", "/home/you")
+    environ = {"TORCH_OVERLAY_STORES": "/srv/a:~/b"}
+    assert _settings(environ, shared_stores=["/c"]).shared_stores == ("/srv/a", "/home/you/b")
+    assert _settings(shared_stores=["/c"]).shared_stores == ("/c",)
+    assert _settings(shared_stores=[]).shared_stores == ()
+    with pytest.raises(ValueError, match="shared_stores names 'wheels'"):
+        _settings(shared_stores=["wheels"])
+
+
+def test_a_root_that_is_not_a_whole_path_is_named_by_where_it_is_set() -> None:
+    """Each process would look for it in another directory."""
+    with pytest.raises(ValueError, match="TORCH_OVERLAY_ROOT is 'mine'"):
+        _settings({"TORCH_OVERLAY_ROOT": "mine"})
+
+
 def test_files_of_the_user_are_read_in_both_forms(tmp_path: Path) -> None:
     """``jupyter execute`` and papermill hand no configuration on, so the files are read here."""
     home = tmp_path / "home"
@@ -113,10 +137,17 @@ def test_a_changed_file_counts_without_a_new_process(tmp_path: Path) -> None:
     assert done.split() == ["cpu", "cu124", "none"]
 
 
-def test_settings_pass_to_another_process_as_json() -> None:
-    """The launch hands them to the builder."""
-    settings = _settings({"TORCH_OVERLAY_ROOT": "/größe", "UV_OFFLINE": "1"})
-    assert Settings.from_dict(json.loads(json.dumps(settings.as_dict()))) == settings
+def test_settings_are_written_down_without_credentials() -> None:
+    """Files hand them to the builder, and no file of ours holds anybody's password."""
+    index = "https://me:s3cret@mirror.example/whl/{tag}"
+    written = _settings({"TORCH_OVERLAY_ROOT": "/größe", "TORCH_OVERLAY_INDEX": index}).as_dict()
+    assert json.loads(json.dumps(written)) == {
+        "overlay_root": "/größe",
+        "index_template": "https://mirror.example/whl/{tag}",
+        "preference": "",
+        "policy": [],
+        "shared_stores": [],
+    }
 
 
 def test_one_servers_configuration_does_not_stay_for_the_next(tmp_path: Path) -> None:
@@ -134,6 +165,14 @@ def test_one_servers_configuration_does_not_stay_for_the_next(tmp_path: Path) ->
     [
         ("py", "c.TorchPolicy.pins = (\n", "SyntaxError"),
         ("py", "raise RuntimeError('odd')\n", "RuntimeError: odd"),
+        ("py", "import sys\nsys.exit('enough')\n", "SystemExit: enough"),
+        ("py", "c.TorchOverlay.overlay_root = 'here'\n", "TorchOverlay.overlay_root is 'here'"),
+        ("py", "c.TorchOverlay.overlay_root = '~nobody-at-all/x'\n", "'~nobody-at-all/x'"),
+        (
+            "py",
+            "c.TorchOverlay.overlay_root = '/disk:2/x'\n",
+            "'/disk:2/x', and PATH takes no",
+        ),
         ("json", "{", "JSONDecodeError"),
         ("py", "c.TorchPolicy.pins = 'none'\n", "pins"),
         ("py", "c.TorchOverlay.pins = 'all'\n", "write c.TorchPolicy.pins"),
@@ -150,7 +189,7 @@ def test_a_file_that_cannot_be_used_is_told_in_the_cell(
     code = """if True:
         import os
         from kernel_provisioner.notebook.find import FoundNotebook
-        from kernel_provisioner.prepare import prepare
+        from kernel_provisioner.launch.prepare import prepare
         from kernel_provisioner.settings import load_settings
         launch = prepare(FoundNotebook(), pinned="", settings=load_settings, environ=os.environ, kernel_id="")
         print(launch.failure)

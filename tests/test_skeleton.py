@@ -14,14 +14,20 @@ import pytest
 
 from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.errors import CorruptState
+from kernel_provisioner.inkernel import nested
+from kernel_provisioner.launch import argv
 from kernel_provisioner.overlay.environment import kernel_environment
+from kernel_provisioner.overlay.guards import Terms
 from kernel_provisioner.overlay.skeleton import shebang_for, site_packages, write_skeleton
+from kernel_provisioner.policy import Layer, Policy
+from kernel_provisioner.uv.discovery import uv_path
 from tests.support.bases import Workshop
 from tests.support.index import serve_index
 from tests.support.torch_wheels import NVIDIA
 from tests.support.tree import tree_hash
 
-UV = "/opt/some where/uv"
+UV = uv_path()
+FOUND = "import os, sys, uv; os.execv(uv.find_uv_bin(), ['uv', *sys.argv[1:]])"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def overlay(tmp_path: Path, base: RegisteredBase) -> Path:
 
 def _written(prefix: Path, base: RegisteredBase) -> Path:
     prefix.mkdir(parents=True)
-    write_skeleton(prefix, base.manifest, base.skeleton_path, uv=UV)
+    write_skeleton(prefix, base, uv=UV)
     return prefix
 
 
@@ -99,7 +105,9 @@ def test_every_distribution_of_the_base_has_a_receipt(overlay: Path, base: Regis
     receipts = {
         dist.metadata["Name"]: dist for dist in metadata.distributions(path=[str(site_packages(overlay))])
     }
-    assert {name: dist.version for name, dist in receipts.items()} == dict(base.manifest.distributions)
+    versions = {name: dist.version for name, dist in receipts.items()}
+    assert versions.pop("uv") == metadata.version("uv"), "it is lent, and counts as installed"
+    assert versions == dict(base.manifest.distributions)
     torch = receipts["torch"]
     assert {line.split("==")[0] for line in torch.requires or ()} >= set(NVIDIA["cu124"])
     for dist in receipts.values():
@@ -109,6 +117,30 @@ def test_every_distribution_of_the_base_has_a_receipt(overlay: Path, base: Regis
             assert located.parent.suffix == ".dist-info"
             assert not located.is_symlink()
             assert not located.parent.is_symlink()
+
+
+def test_jupyter_in_it_finds_a_way_to_start_torch_kernels(
+    overlay: Path, base: RegisteredBase, tmp_path: Path
+) -> None:
+    """An entry point that belongs to no package of its own; not where no kernel of ours runs."""
+
+    def points(prefix: Path) -> list[tuple[str, str]]:
+        found = metadata.distributions(path=[str(site_packages(prefix))])
+        every = [(dist.metadata["Name"], point) for dist in found for point in dist.entry_points]
+        return [(name, point.value) for name, point in every if point.name == "torch-overlay"]
+
+    assert points(overlay) == [("ipykernel", "_torch_overlay_provisioner:TorchOverlayProvisioner")]
+    spec = json.loads((overlay / "share/jupyter/kernels/torch/kernel.json").read_text())
+    assert spec["argv"][0] == sys.executable, "the installation that made it"
+    project = tmp_path / "project"
+    project.mkdir()
+    write_skeleton(project, base, Terms(kernel=False), uv=UV)
+    assert points(project) == []
+
+
+def test_what_is_handed_over_has_one_name() -> None:
+    """The provisioner in an overlay runs alone, by its path, and cannot import it."""
+    assert nested.CLIENT == argv.CLIENT
 
 
 def test_scripts_of_the_base_run_in_the_overlay(overlay: Path) -> None:
@@ -123,15 +155,32 @@ def test_scripts_of_the_base_run_in_the_overlay(overlay: Path) -> None:
 
 def test_uv_is_lent(overlay: Path) -> None:
     """``!uv`` and ``python -m uv`` run the server's own; the base holds none."""
-    assert (overlay / "bin/uv").readlink() == Path(UV)
-    assert "No such file" in _run(overlay, "import runpy; runpy.run_module('uv', run_name='__main__')")
+    for command in (["bin/uv"], ["bin/python", "-m", "uv"], ["bin/python", "-c", FOUND]):
+        run = [str(overlay / command[0]), *command[1:], "--version"]
+        done = subprocess.run(run, env={}, capture_output=True, text=True, check=False)
+        assert done.stdout.split()[:2] == ["uv", metadata.version("uv")], done.stderr
 
 
-def test_constraints_are_the_bases_freeze(overlay: Path, base: RegisteredBase) -> None:
-    """Local labels included, which alone hold the build."""
+def test_constraints_hold_what_is_fixed_alone(overlay: Path, base: RegisteredBase, tmp_path: Path) -> None:
+    """Local labels included, which alone hold the build; where no kernel runs, ipykernel is free."""
     lines = (overlay / "constraints.txt").read_text().splitlines()
-    assert lines == base.manifest.constraints
+    names = {line.partition("==")[0] for line in lines if "==" in line}
+    assert names == {*base.manifest.fixed, "ipykernel", "uv"}
     assert "torch==2.6.0+cu124" in lines
+    assert names.isdisjoint({"numpy", "pip"})
+    (prefix := tmp_path / "project").mkdir()
+    write_skeleton(prefix, base, Terms(kernel=False), uv=UV)
+    for path, lent in ((prefix / "constraints.txt", {"uv"}), (overlay / "build-constraints.txt", set())):
+        found = {line.partition("==")[0] for line in path.read_text().splitlines() if "==" in line}
+        assert found == {*base.manifest.fixed, *lent}
+        assert "ipykernel" not in found
+
+
+def test_a_policy_that_pins_all_holds_the_whole_base(base: RegisteredBase, tmp_path: Path) -> None:
+    """By hand as in a build."""
+    (prefix := tmp_path / "strict").mkdir()
+    write_skeleton(prefix, base, Terms(Policy((Layer("a file", {"pins": "all"}),))), uv=UV)
+    assert {*base.manifest.constraints} <= {*(prefix / "constraints.txt").read_text().splitlines()}
 
 
 def test_writing_one_leaves_the_base_alone(tmp_path: Path, base: RegisteredBase) -> None:
@@ -161,25 +210,26 @@ def test_a_shebang_is_plain_where_that_works() -> None:
 
 
 def test_a_damaged_skeleton_file_is_told(tmp_path: Path, base: RegisteredBase) -> None:
-    """With the way to make it anew."""
+    """With the way to make it again."""
     damaged = tmp_path / "skeleton.json"
+    elsewhere = base._replace(directory=tmp_path)
     for content in ("", "{", "[]", '{"files": 3}'):
         damaged.write_text(content)
         os.utime(damaged, ns=(len(content), len(content)))
         (prefix := tmp_path / f"o{len(content)}").mkdir()
         with pytest.raises(CorruptState, match="cannot be read") as caught:
-            write_skeleton(prefix, base.manifest, damaged, uv=UV)
+            write_skeleton(prefix, elsewhere, uv=UV)
         assert "base create" in caught.value.fix
 
 
 def test_a_renewed_skeleton_file_is_read_again(tmp_path: Path, base: RegisteredBase) -> None:
-    """A server lives for weeks; an adopted base is photographed anew meanwhile."""
+    """A server lives for weeks; an adopted base is recorded again meanwhile."""
     file = tmp_path / "skeleton.json"
     for number, name in enumerate(("first", "second")):
         file.write_text(json.dumps({"files": [[f"bin/{name}", 0o644, ""]], "links": []}))
         os.utime(file, ns=(number, number))
         (prefix := tmp_path / name).mkdir()
-        write_skeleton(prefix, base.manifest, file, uv=UV)
+        write_skeleton(prefix, base._replace(directory=tmp_path), uv=UV)
         assert (prefix / "bin" / name).exists()
 
 
@@ -194,20 +244,21 @@ def test_a_free_threaded_base_has_its_own_directory_name(tmp_path: Path, base: R
     xy = base.manifest.python_xy
     free = base.manifest._replace(site_dirs=(f"/b/lib/python{xy}t/site-packages",))
     (prefix := tmp_path / "free").mkdir()
-    write_skeleton(prefix, free, base.skeleton_path, uv=UV)
+    write_skeleton(prefix, base._replace(manifest=free), uv=UV)
     assert site_packages(prefix) == prefix / f"lib/python{xy}t/site-packages"
 
 
 def test_the_kernels_environment_points_at_the_overlay(overlay: Path, base: RegisteredBase) -> None:
     """Everything that a cell starts lands in it, and nothing of another environment comes along."""
     outer = {"PATH": "/usr/bin", "PYTHONPATH": "/evil", "PYTHONHOME": "/evil", "CONDA_PREFIX": "/conda",
-             "UV_TARGET": "/evil", "PIP_USER": "1", "HF_TOKEN": "the user's own"}  # fmt: skip
-    env = kernel_environment(outer, overlay, base.manifest, base.receipts)
+             "UV_TARGET": "/evil", "PIP_USER": "1", "PIP_CONSTRAINT": "/evil", "PIP_CONFIG_FILE": os.devnull,
+             "HF_TOKEN": "the user's own"}  # fmt: skip
+    env = kernel_environment(outer, overlay)
     assert env["VIRTUAL_ENV"] == str(overlay)
     assert env["PATH"] == f"{overlay}/bin:/usr/bin"
     assert env["PYTHONNOUSERSITE"] == "1"
-    assert env["UV_TORCH_BACKEND"] == "cu124"
     assert env["TORCH_EXTENSIONS_DIR"].startswith(str(overlay))
     assert env["HF_TOKEN"] == "the user's own", "a kernel is the user's, not a package manager"
-    assert not env.keys() & {"PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX", "UV_TARGET", "PIP_USER"}
+    assert not env.keys() & {"PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX", "UV_TARGET", "PIP_USER",
+                             "PIP_CONSTRAINT", "PIP_CONFIG_FILE"}  # fmt: skip
     assert outer["PATH"] == "/usr/bin"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import locks
+from kernel_provisioner.system import locks
 from tests.support import hub as hubs
 from tests.support.environ import clean_environment, default_index
 from tests.support.index import LocalIndex, serve_index
@@ -26,14 +26,14 @@ from tests.support.server import RequestFailed
 from tests.support.slurm import DEPLOY, Slurm, running_slurm
 from tests.support.tiny import offer_tiny_torch
 from tests.support.users import User, install, public_place, system_python
-from tests.support.waiting import wait_for
+from tests.support.waiting import patient, wait_for
 from tests.support.wheels import build_wheel
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.slow, pytest.mark.network]
 
 EXTRA = {"accelerator": "cpu", "extras": ["good-package"]}
 WHERE = "import good_package, torch; print(torch.__file__, good_package.__file__)"
-ENDS_WITHIN = 120.0  # seconds for a batch job
+ENDS_WITHIN = patient(120.0)  # seconds for a batch job
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,9 @@ def set_up(root: Path, python: Path, index: LocalIndex) -> hubs.Installation:
     install(installation.prefix, python, "jupyterhub", "jupyter_server", "batchspawner")
     command = [str(installation.overlay), "base", "create", "cpu", "--sys-prefix"]
     env = clean_environment(root / "admin", index=index)
-    done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, env=env, cwd="/", capture_output=True, text=True, timeout=patient(300), check=False
+    )
     assert done.returncode == 0, done.stderr
     return installation
 

@@ -21,26 +21,26 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from kernel_provisioner import locks
 from kernel_provisioner.base.registry import read_register
-from kernel_provisioner.builder.turns import DIRECTORY
-from kernel_provisioner.pausepoint import VARIABLE
-from kernel_provisioner.prune import Policy, survey, sweep
-from kernel_provisioner.prune.sweep import TRASH
+from kernel_provisioner.builder.queue import DIRECTORY
+from kernel_provisioner.collector import Policy, collect, scan
+from kernel_provisioner.collector.collect import TRASH
+from kernel_provisioner.system import locks
+from kernel_provisioner.system.pause_points import VARIABLE
 from tests.support.actor import ANSWERS_WITHIN, Actor
 from tests.support.bases import Workshop
 from tests.support.index import LocalIndex, serve_index
 from tests.support.notebooks import write_notebook
 from tests.support.oracle import faults, ready
 from tests.support.pauses import Paused
-from tests.support.waiting import wait_for
+from tests.support.waiting import patient, wait_for
 
 SEED = "KERNEL_PROVISIONER_TEST_SEED"
 """Names the seed of the random actions; a failure tells the one that it was found with."""
 
 ACTORS, STEPS = 4, 40
 EXAMPLES = settings(
-    max_examples=8, stateful_step_count=15, phases=[Phase.generate], deadline=None, database=None,
+    max_examples=8, stateful_step_count=15, phases=[Phase.generate], derandomize=False, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 EXTRAS = ["first-extra", "second-extra", "third-extra"]
@@ -79,9 +79,9 @@ class World(Workshop):
             assert not faults(generation), generation.path
         locked = [path for name in ("builder", "use") for path in self.overlays.root.glob(f"*/*/{name}.lock")]
         wait_for(lambda: not any(map(locks.is_held, locked)), "the last builder to end")
-        swept = sweep(self.overlays.root, Policy(everything=True), now=0.0)
-        assert swept.busy == []
-        assert [found for overlay in survey(self.overlays.root) for found in overlay.generations] == []
+        collected = collect(self.overlays.root, Policy(everything=True), now=0.0)
+        assert collected.busy == []
+        assert [found for overlay in scan(self.overlays.root) for found in overlay.generations] == []
         assert list((self.overlays.root / TRASH).glob("*")) == []
         left = {path.name for path in self.overlays.root.glob(f"{DIRECTORY}/*/*")} - {"number.lock"}
         assert len(left) <= 2 * ACTORS, left
@@ -116,7 +116,7 @@ def test_whoever_acts_at_the_same_time_a_kernel_has_all_that_it_runs_on(
         actors[0].ask("adopt", environment=0)
         for number, actor in enumerate(actors):
             actor.tell("live", seed=f"{chance}-{number}", steps=STEPS)
-        told = [actor.answer(within=250) for actor in actors]
+        told = [actor.answer(within=patient(250)) for actor in actors]
     except AssertionError as error:
         raise AssertionError(f"with {SEED}={chance}:\n{error}") from error
     finally:
@@ -162,7 +162,7 @@ class Interleavings(RuleBasedStateMachine):
     def sweep_up_to_the_mark(self) -> None:
         """A sweep of everything stops between its look and its deed."""
         if "collector" not in self.held:
-            self._hold("collector", "marked", "sweep", everything=True)
+            self._hold("collector", "marked", "collect", everything=True)
 
     @rule()
     def go_on_sweeping(self) -> None:
@@ -172,7 +172,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(days=st.sampled_from([None, 0.0, 30.0]), everything=st.booleans())
     def sweep(self, days: float | None, *, everything: bool) -> None:
         """Somebody else sweeps from start to end."""
-        self.actors["keeper"].ask("sweep", days=days, everything=everything)
+        self.actors["keeper"].ask("collect", days=days, everything=everything)
 
     @rule()
     def remove_the_base(self) -> None:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import locks
+from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.errors import BuildFailed, CorruptState
-from kernel_provisioner.manifest import BaseManifest
-from kernel_provisioner.overlay import store
-from kernel_provisioner.overlay.store import Generation, State, Store, order_key, order_of
+from kernel_provisioner.inkernel.shared import layout
+from kernel_provisioner.model.manifest import BaseManifest
+from kernel_provisioner.model.request import Request
+from kernel_provisioner.overlay.skeleton import write_interpreter
+from kernel_provisioner.overlay.store import Generation, State, Store, spec_key, spec_of
 from kernel_provisioner.policy import Layer, Policy
-from kernel_provisioner.request import Request
 from kernel_provisioner.settings import Settings
+from kernel_provisioner.system import locks
 
 BASE = BaseManifest(
     id="cpu-torch2.6.0-py311-00000000", tag="cpu", torch="2.6.0+cpu", python="3.11.7", prefix="/b",
-    interpreter="/usr/bin/python3.11", site_dirs=("/b/lib",), distributions={}, fixed=frozenset(), modules={},
+    interpreter=sys.executable, site_dirs=("/b/lib",), distributions={}, fixed=frozenset(), modules={},
 )  # fmt: skip
 SETTINGS = Settings("/r", "https://me:secret@mirror/whl/{tag}", "")
-ORDER = order_of(Request(extras=("einops",)), BASE, SETTINGS)
+SPEC = spec_of(Request(extras=("einops",)), BASE, SETTINGS)
 
 
 def _under(**rules: object) -> Settings:
@@ -42,7 +45,8 @@ def overlays(tmp_path: Path) -> Store:
 def generation(overlays: Store) -> Generation:
     """A generation with an order and nothing else."""
     begun = overlays.begin(overlays.root / "book")
-    begun.write(store.ORDER, {"order": ORDER})
+    write_interpreter(begun.path, RegisteredBase(BASE, Path("/r")))
+    begun.write(layout.SPEC, {"order": SPEC})
     return begun
 
 
@@ -104,15 +108,15 @@ def test_two_who_begin_at_once_get_two_generations(overlays: Store) -> None:
 def test_a_state_is_read_from_what_is_there(generation: Generation) -> None:
     """Given up, building, failed, ready: in this order of strength."""
     assert generation.state() is State.ABANDONED
-    with locks.exclusive(generation.path / store.BUILDER_LOCK):
+    with locks.exclusive(generation.path / layout.BUILDER_LOCK):
         assert generation.state() is State.BUILDING
     assert generation.state() is State.ABANDONED
-    generation.write(store.FAILED, {"failure": {}})
+    generation.write(layout.FAILED, {"failure": {}})
     assert generation.state() is State.FAILED
-    generation.write(store.OVERLAY, {})
+    generation.write(layout.OVERLAY, {})
     assert generation.state() is State.READY
     assert not generation.entered
-    (generation.path / store.ENTERED).touch()
+    (generation.path / layout.ENTERED).touch()
     assert generation.entered
 
 
@@ -120,7 +124,7 @@ def test_an_overlay_without_extras_is_ready_at_once(generation: Generation) -> N
     """There is nothing to build and nothing to enter."""
     generation.publish_empty(BASE.id)
     assert (generation.state(), generation.entered) == (State.READY, True)
-    assert generation.read(store.OVERLAY)["extras"] == []
+    assert generation.read(layout.OVERLAY)["extras"] == []
 
 
 def test_only_a_ready_or_growing_generation_of_the_same_order_fits(
@@ -128,26 +132,26 @@ def test_only_a_ready_or_growing_generation_of_the_same_order_fits(
 ) -> None:
     """Failed and abandoned ones are never taken up again."""
     directory = generation.path.parent
-    assert overlays.fitting(directory, ORDER) is None
-    with locks.exclusive(generation.path / store.BUILDER_LOCK):
-        assert overlays.fitting(directory, ORDER) == generation
-    generation.write(store.OVERLAY, {})
-    assert overlays.fitting(directory, ORDER) == generation
-    assert overlays.fitting(directory, {**ORDER, "extras": ["numpy"]}) is None
+    assert overlays.fitting(directory, SPEC, BASE) is None
+    with locks.exclusive(generation.path / layout.BUILDER_LOCK):
+        assert overlays.fitting(directory, SPEC, BASE) == generation
+    generation.write(layout.OVERLAY, {})
+    assert overlays.fitting(directory, SPEC, BASE) == generation
+    assert overlays.fitting(directory, {**SPEC, "extras": ["numpy"]}, BASE) is None
 
 
 @pytest.mark.fault(18)
-@pytest.mark.parametrize("name", [store.OVERLAY, store.ORDER])
+@pytest.mark.parametrize("name", [layout.OVERLAY, layout.SPEC])
 @pytest.mark.parametrize("content", ["", "{", '{"schema": 99}', "[]", "null", "[" * 100_000])
 def test_a_damaged_state_is_no_overlay(
     overlays: Store, generation: Generation, name: str, content: str
 ) -> None:
     """Truncated, empty, of another version: set aside, and the next launch starts a new generation."""
-    generation.write(store.OVERLAY, {})
+    generation.write(layout.OVERLAY, {})
     (generation.path / name).write_text(content)
     with pytest.raises(CorruptState):
         generation.read(name)
-    assert overlays.fitting(generation.path.parent, ORDER) is None
+    assert overlays.fitting(generation.path.parent, SPEC, BASE) is None
 
 
 def test_files_are_written_whole_and_for_their_owner_alone(generation: Generation) -> None:
@@ -162,19 +166,19 @@ def test_files_are_written_whole_and_for_their_owner_alone(generation: Generatio
 @pytest.mark.parametrize(
     "other",
     [
-        order_of(Request(extras=("einops", "numpy")), BASE, SETTINGS),
-        order_of(Request(extras=("einops",), exclude_newer="2026-01-01T00:00:00Z"), BASE, SETTINGS),
-        order_of(Request(extras=("einops",)), BASE._replace(id="another"), SETTINGS),
-        order_of(Request(extras=("einops",)), BASE._replace(fingerprint="changed"), SETTINGS),
-        order_of(Request(extras=("einops",)), BASE, _under(pins="all")),
-        order_of(Request(extras=("einops",)), BASE, _under(source_builds="never")),
-        order_of(Request(extras=("einops",)), BASE, dataclasses.replace(SETTINGS, index_template="https://o/{tag}")),
+        spec_of(Request(extras=("einops", "numpy")), BASE, SETTINGS),
+        spec_of(Request(extras=("einops",), exclude_newer="2026-01-01T00:00:00Z"), BASE, SETTINGS),
+        spec_of(Request(extras=("einops",)), BASE._replace(id="another"), SETTINGS),
+        spec_of(Request(extras=("einops",)), BASE._replace(fingerprint="changed"), SETTINGS),
+        spec_of(Request(extras=("einops",)), BASE, _under(pins="all")),
+        spec_of(Request(extras=("einops",)), BASE, _under(source_builds="never")),
+        spec_of(Request(extras=("einops",)), BASE, dataclasses.replace(SETTINGS, index_template="https://o/{tag}")),
     ],
 )  # fmt: skip
 def test_whatever_can_change_an_overlay_changes_its_order(other: dict[str, object]) -> None:
     """And its key, under which the lock is kept."""
-    assert other != ORDER
-    assert order_key(other) != order_key(ORDER)
+    assert other != SPEC
+    assert spec_key(other) != spec_key(SPEC)
 
 
 def test_what_cannot_change_an_overlay_does_not_change_its_order() -> None:
@@ -184,8 +188,8 @@ def test_what_cannot_change_an_overlay_does_not_change_its_order() -> None:
         policy=_under(offline=True, contact="me", max_seconds=60.0).policy,
     )  # fmt: skip
     asked = Request(accelerator="cpu", torch=">=2", extras=("einops",), warnings=("odd",))
-    assert order_of(asked, BASE, renewed) == ORDER
-    assert "secret" not in str(ORDER)
+    assert spec_of(asked, BASE, renewed) == SPEC
+    assert "secret" not in str(SPEC)
 
 
 def test_a_notebooks_directory_is_named_for_people_and_by_its_real_path(

@@ -20,10 +20,11 @@ import uv
 from tests.support.environ import clean_environment, default_index
 from tests.support.index import LocalIndex, Trouble, serve_index
 from tests.support.parts import REQUIRE_ALL, need
+from tests.support.ports import free_port
 from tests.support.pythons import Python
 from tests.support.server import RequestFailed, jupyter_server
 from tests.support.torch_wheels import build_torch, build_torchvision
-from tests.support.waiting import wait_for
+from tests.support.waiting import WITHIN, wait_for
 from tests.support.wheels import Record, build_sdist, build_wheel, cut_short, flip_a_bit
 
 EMPTY_NOTEBOOK = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
@@ -183,7 +184,7 @@ def test_a_waiting_index_answers_once_it_behaves(tmp_path: Path, index: LocalInd
     index.publish(build_wheel(tmp_path, "tiny"))
     index.misbehave("/simple/tiny", "wait")
     with ThreadPoolExecutor() as pool:
-        page = pool.submit(lambda: urllib.request.urlopen(f"{index.default}/tiny/", timeout=30).read())
+        page = pool.submit(lambda: urllib.request.urlopen(f"{index.default}/tiny/", timeout=WITHIN).read())
         wait_for(lambda: index.asked_for("tiny"), "the request to arrive")
         assert not page.done()
         index.behave()
@@ -298,6 +299,18 @@ def test_a_server_runs_a_notebook_and_leaves_nothing_behind(tmp_path: Path, app:
     assert started
     wait_for(lambda: not any(child.is_running() for child in started), "the kernel to be gone")
     assert server.process.poll() is not None
+
+
+def test_a_port_is_given_once_and_to_nobody_else() -> None:
+    """Not those that are in use, nor any that the system itself would give to whoever asks for any."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", free_port()))
+        taken.listen()
+        ports = [free_port() for _ in range(100)]
+        assert len({*ports, taken.getsockname()[1]}) == 101
+    with socket.socket() as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        assert max(ports) < any_port.getsockname()[1]
 
 
 def test_waiting_in_vain_says_for_what() -> None:

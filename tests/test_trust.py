@@ -19,12 +19,12 @@ from tests.support.index import LocalIndex, serve_index
 from tests.support.notebooks import write_notebook
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.session import Execution, Session
-from tests.support.waiting import wait_for
+from tests.support.waiting import patient, wait_for
 from tests.support.wheels import build_sdist, build_wheel
 
 pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
-BUILT_WITHIN = 120.0
+BUILT_WITHIN = patient(120.0)
 """Seconds for the builder to come as far as it can without a cell."""
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import uv, uv_facts, uv_failures
 from kernel_provisioner.errors import InstallFailed, ResolutionFailed, UvUnusable
 from kernel_provisioner.policy import Layer, Policy
+from kernel_provisioner.uv import client, discovery, messages
 from tests.support.bases import Workshop
 from tests.support.wheels import build_wheel
 
@@ -29,9 +29,9 @@ def _program(path: Path, script: str) -> str:
 
 def test_the_uv_that_came_with_this_package_is_used() -> None:
     """Not whichever stands first on PATH; and it is new enough."""
-    found = uv.find_uv({"PATH": "/nowhere"})
+    found = client.find_uv({"PATH": "/nowhere"})
     assert os.access(found.path, os.X_OK)
-    assert found.version >= uv_facts.MINIMUM
+    assert found.version >= discovery.MINIMUM
 
 
 @pytest.mark.fault(28)
@@ -47,9 +47,9 @@ def test_the_uv_that_came_with_this_package_is_used() -> None:
 def test_a_uv_that_cannot_be_used_is_told_with_the_fix(
     tmp_path: Path, script: str, what: str, why: str
 ) -> None:
-    """Too old, silent, broken: the command that mends it."""
+    """Too old, silent, broken: the command that fixes it."""
     with pytest.raises(UvUnusable, match=what) as caught:
-        uv_facts.checked_version(_program(tmp_path / "uv", script))
+        discovery.checked_version(_program(tmp_path / "uv", script))
     assert caught.value.fix.startswith("pip install -U uv")
     assert re.search(why, caught.value.why)
 
@@ -60,7 +60,7 @@ def test_a_file_that_is_no_program_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"\x7fELF\x02\x01\x01")
     path.chmod(0o755)
     with pytest.raises(UvUnusable, match="does not answer"):
-        uv_facts.checked_version(str(path))
+        discovery.checked_version(str(path))
 
 
 def test_settings_beside_the_notebook_never_count(shop: Workshop, python: Path, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_settings_beside_the_notebook_never_count(shop: Workshop, python: Path, 
         plan = shop.uv._replace(env=env).plan(python, wanted, [])
     finally:
         os.chdir(before)
-    assert plan == [uv.Change("tiny", "1.0")]
+    assert plan == [client.Change("tiny", "1.0")]
 
 
 def test_the_users_own_settings_count(shop: Workshop, python: Path, tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_the_users_own_settings_count(shop: Workshop, python: Path, tmp_path: Pa
     wanted = tmp_path / "wanted.txt"
     wanted.write_text("tiny\n")
     env = {key: value for key, value in shop.env.items() if key not in ("UV_NO_CONFIG", "UV_DEFAULT_INDEX")}
-    tool = uv.find_uv({**env, "XDG_CONFIG_HOME": str(tmp_path / "config")})
-    assert tool.plan(python, wanted, []) == [uv.Change("tiny", "1.0")]
+    tool = client.find_uv({**env, "XDG_CONFIG_HOME": str(tmp_path / "config")})
+    assert tool.plan(python, wanted, []) == [client.Change("tiny", "1.0")]
 
 
 def test_a_plan_says_what_goes_in_and_out_and_changes_nothing(
@@ -104,8 +104,8 @@ def test_a_plan_says_what_goes_in_and_out_and_changes_nothing(
     wanted.write_text("stays\nmoves>=2\ncomes\n")
     plan = shop.uv.plan(python, wanted, [])
     assert sorted(plan, key=lambda change: change.name) == [
-        uv.Change("comes", "1.0"),
-        uv.Change("moves", "2.0", replaces="1.0"),
+        client.Change("comes", "1.0"),
+        client.Change("moves", "2.0", replaces="1.0"),
     ]
     listed = shop.uv.run("pip", "list", "--python", python, "--format", "freeze").stdout
     assert listed.split() == ["moves==1.0", "stays==1.0"]
@@ -118,8 +118,8 @@ def test_a_lock_has_hashes_and_indexes_and_nothing_of_this_machine(
     shop.publish("tiny")
     pins = tmp_path / "pins.txt"
     pins.write_text("tiny==1.0\n")
-    text = shop.uv.lock(python, pins, tmp_path / "pylock.toml", [])
-    (package,) = uv.locked_packages(text)
+    text = shop.uv.lock(python, pins, [])
+    (package,) = client.locked_packages(text)
     assert (package["name"], package["version"]) == ("tiny", "1.0")
     assert package["index"] == shop.index.default
     assert len(package["wheels"][0]["hashes"]["sha256"]) == 64
@@ -134,7 +134,7 @@ def test_exactly_the_locked_files_are_installed_where_they_are_wanted(
     pins = tmp_path / "pins.txt"
     pins.write_text("tiny==1.0\n")
     lock = tmp_path / "pylock.toml"
-    shop.uv.lock(python, pins, lock, [])
+    lock.write_text(shop.uv.lock(python, pins, []))
     heard: list[str] = []
     shop.uv.install_lock(python, lock, tmp_path / "prefix", [], on_line=heard.append)
     assert list((tmp_path / "prefix").glob("lib/python*/site-packages/tiny/__init__.py"))
@@ -144,23 +144,26 @@ def test_exactly_the_locked_files_are_installed_where_they_are_wanted(
 
 @pytest.mark.parametrize("text", ["", "lock-version =", "\0", "packages = 3"])
 def test_a_damaged_lock_names_no_packages(text: str) -> None:
-    """Whoever finds none solves anew."""
-    assert uv.locked_packages(text) == []
+    """Whoever finds none solves again."""
+    assert client.locked_packages(text) == []
 
 
-def test_the_users_further_indexes_come_after_ours() -> None:
-    """An ``--index`` option alone would make uv forget those of UV_INDEX."""
-    tool = uv.Uv("uv", uv_facts.MINIMUM, {"UV_INDEX": "corp=https://a/simple  https://b/simple"})
-    assert tool.index_options("http://ours") == [
-        "--index", "http://ours", "--index", "corp=https://a/simple", "--index", "https://b/simple",
-    ]  # fmt: skip
-    assert uv.Uv("uv", uv_facts.MINIMUM, {}).index_options("x") == ["--index", "x"]
+def test_the_users_own_indexes_and_links_come_after_ours() -> None:
+    """In the variables that uv reads them from; a path with a comma is spelt so that it stays one."""
+    users = {"UV_INDEX": "corp=https://a/simple  https://b/simple", "UV_FIND_LINKS": "/srv/wheels"}
+    tool = client.Uv("uv", discovery.MINIMUM, users).at("http://ours", "/a, b", "https://h/c,d")
+    assert tool.env == {
+        "UV_INDEX": "http://ours corp=https://a/simple https://b/simple",
+        "UV_FIND_LINKS": "file:///a%2C%20b,https://h/c%2Cd,/srv/wheels",
+    }
+    alone = client.Uv("uv", discovery.MINIMUM, {}).at("x")
+    assert alone.env == {"UV_INDEX": "x"}
 
 
 @pytest.mark.parametrize(("said", "seconds"), [("", 30), ("300", 300), ("soon", 30)])
 def test_patience_follows_the_users_own_setting(said: str, seconds: int) -> None:
     """UV_HTTP_TIMEOUT; a page of PyTorch's index has to be there before uv itself gives up."""
-    tool = uv.Uv("uv", uv_facts.MINIMUM, {"UV_HTTP_TIMEOUT": said})
+    tool = client.Uv("uv", discovery.MINIMUM, {"UV_HTTP_TIMEOUT": said})
     assert tool.http_timeout == seconds
     assert 0 < tool.page_timeout < seconds
 
@@ -169,7 +172,7 @@ def test_patience_follows_the_users_own_setting(said: str, seconds: int) -> None
 def test_a_uv_that_hangs_is_ended(tmp_path: Path) -> None:
     """Whatever keeps it; the message says how to give it more time."""
     env = {"UV_HTTP_TIMEOUT": "1", "PATH": os.defpath}
-    impatient = uv.Uv(_program(tmp_path / "uv", "sleep 600"), uv_facts.MINIMUM, env, planning=1)
+    impatient = client.Uv(_program(tmp_path / "uv", "sleep 600"), discovery.MINIMUM, env, planning=1)
     with pytest.raises(InstallFailed, match="did not end within 1 seconds") as caught:
         impatient.run("pip", "compile")
     assert "UV_HTTP_TIMEOUT" in caught.value.fix
@@ -181,7 +184,9 @@ def test_offline_reaches_uv(shop: Workshop, python: Path, tmp_path: Path) -> Non
     wanted = tmp_path / "wanted.txt"
     wanted.write_text("tiny\n")
     with pytest.raises(InstallFailed) as caught:
-        uv.find_uv(shop.env, policy=Policy((Layer("a test", {"offline": True}),))).plan(python, wanted, [])
+        client.find_uv(shop.env, policy=Policy((Layer("a test", {"offline": True}),))).plan(
+            python, wanted, []
+        )
     assert "go online once" in caught.value.fix
     assert shop.index.asked == []
 
@@ -194,7 +199,7 @@ def test_certificates_are_read_only_where_the_network_may_be_used(
     env = {"SSL_CERT_DIR": "/etc/ssl/certs", "UV_SYSTEM_CERTS": "1", "KEPT": "1"}
     if said:
         env["UV_OFFLINE"] = said
-    tool = uv.Uv(_program(tmp_path / "uv", "/usr/bin/env"), uv_facts.MINIMUM, env)
+    tool = client.Uv(_program(tmp_path / "uv", "/usr/bin/env"), discovery.MINIMUM, env)
     seen = dict(line.partition("=")[::2] for line in tool.run("pip", "list", *words).stdout.splitlines())
     assert seen["KEPT"] == "1"
     assert {"SSL_CERT_DIR", "UV_SYSTEM_CERTS"}.isdisjoint(seen) is (bool(words) or said == "True")
@@ -233,27 +238,11 @@ def test_what_uv_says_becomes_a_reason_and_a_fix(
     stderr: str, kind: type[InstallFailed], why: str, fix: str
 ) -> None:
     """Whether there is no solution, or whether it could not be looked for."""
-    error = uv_failures.failure("it failed", stderr)
+    error = messages.failure("it failed", stderr)
     assert type(error) is kind
     assert why in error.why
     assert fix in error.fix
     assert "Using Python" not in error.why
-
-
-@pytest.mark.parametrize(
-    ("why", "passes"),
-    [
-        ("error sending request: dns error", True),
-        ("HTTP status server error (502 Bad Gateway)", True),
-        ("No space left on device", True),
-        ("HTTP status client error (404 Not Found)", False),
-        ("HTTP status client error (410 Gone)", False),
-        ("Hash mismatch for a==1", False),
-    ],
-)
-def test_a_fault_of_the_network_is_told_from_one_of_the_files(why: str, passes: bool) -> None:
-    """A lock is kept through the first and given up after the second."""
-    assert uv_failures.may_pass(InstallFailed("it failed", why=why)) is passes
 
 
 def test_credentials_never_stand_in_a_message(shop: Workshop, python: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ print(json.dumps([before, during, clone.threads()]))
 @pytest.fixture(autouse=True)
 def linux() -> None:
     """Elsewhere every start is a normal one."""
-    need(sys.platform == "linux", "warm starts are made for Linux")
+    need(sys.platform == "linux", "warm starts need Linux")
 
 
 def test_a_sibling_is_a_child_of_its_forkers_parent(each_python: Python) -> None:

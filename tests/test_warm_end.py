@@ -8,36 +8,60 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
 
 from kernel_provisioner.base.adopt import adopt_base
-from kernel_provisioner.base.registry import read_register
+from kernel_provisioner.base.registry import RegisteredBase, read_register
+from kernel_provisioner.builder.progress import Progress
+from kernel_provisioner.inkernel.shared import layout
+from kernel_provisioner.overlay.store import Generation
+from kernel_provisioner.settings import load_settings
+from kernel_provisioner.system import locks
+from kernel_provisioner.warm import WarmContext, WarmUnavailable
 from tests.conftest import TorchBase
 from tests.support.environ import default_index
 from tests.support.index import LocalIndex, serve_index
 from tests.support.notebooks import write_notebook
+from tests.support.pauses import Paused
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.session import Session
-from tests.support.waiting import wait_for
-from tests.support.warm import fork_server, starts, warm_up
+from tests.support.waiting import WITHIN, wait_for
+from tests.support.warm import WARM, fork_server, starts, warm_up
 from tests.support.wheels import build_wheel
 
-pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 CPU = {"accelerator": "cpu"}
 PID = "import os; print(os.getpid())"
+OPTIONAL = """
+import importlib.util, json, sys, torch
+from torch.utils.data.datapipes import datapipe
+from torch.utils.data.datapipes.utils import common
+print(json.dumps([torch.hub.tqdm.__module__, common.DILL_AVAILABLE, datapipe.HAS_DILL, str(datapipe.dill),
+                  sorted({"dill", "tqdm", "tqdm.std", "opt_einsum"} & set(sys.modules)),
+                  torch.backends.opt_einsum.is_available()]))
+"""
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalIndex]:
-    """An index with an extra that needs another version of a package that torch imports."""
+    """An index with extras that torch imports, uses where they are there, or is extended by."""
     wheels = tmp_path_factory.mktemp("wheels")
     with serve_index(upstream=default_index()) as served:
         served.publish(build_wheel(wheels, "numpy", "99.0", files={"numpy/__init__.py": "mine = 1"}))
         served.publish(build_wheel(wheels, "needs-numpy", requires=["numpy>=99"]))
+        served.publish(build_wheel(wheels, "plain-extra"))
+        for name, entry_points in {
+            "opt-einsum": {},
+            "a-backend": {"torch.backends": {"mine": "a_backend:loaded"}},
+        }.items():
+            files = {f"{name.replace('-', '_')}.py": "def loaded():\n    print('loaded')\n"}
+            served.publish(build_wheel(wheels, name, "99.0", files=files, entry_points=entry_points))
         yield served
 
 
@@ -94,10 +118,53 @@ def test_list_and_doctor_name_it(server: JupyterServer, env: dict[str, str]) -> 
         assert starts(server)[-1] == "warm"
 
 
+def test_a_new_overlay_starts_warm_once_it_is_built(
+    tmp_path: Path, index: LocalIndex, torch_base_home: TorchBase
+) -> None:
+    """With the gate closed: no package is moved in before a cell runs."""
+    paused = Paused(tmp_path, "waits-for-overlay")
+    env = torch_base_home.environment(tmp_path / "home", UV_DEFAULT_INDEX=index.default, **paused.env)
+    with jupyter_server(tmp_path / "work", env, options=[WARM]) as server, ThreadPoolExecutor(1) as pool:
+        warm_up(server)
+
+        def let_go_when_it_is_ready() -> Path:
+            paused.reached()
+            (overlay,) = tmp_path.glob("home/cache/torch-overlays/new-*/0001")
+            wait_for((overlay / "overlay.json").exists, "the overlay")
+            paused.go()
+            return overlay
+
+        built = pool.submit(let_go_when_it_is_ready)
+        with opened(server, "new.ipynb", extras=["plain-extra"]) as session:
+            assert starts(server)[-1] == "warm"
+            assert not (built.result() / "entered").exists()
+            assert (
+                session.execute("import plain_extra, torch; print(torch.ones(2).sum())").stdout
+                == "tensor(2.)\n"
+            )
+
+
+def test_an_overlay_that_nobody_builds_is_not_waited_for(tmp_path: Path) -> None:
+    """The start is a normal one at once."""
+    base = cast("RegisteredBase", None)  # is not asked
+    context = WarmContext(base, load_settings({}), building=Generation(tmp_path))
+    with pytest.raises(WarmUnavailable, match="its overlay is not ready"):
+        context.wait_for_overlay(3600.0)
+
+
+@pytest.mark.parametrize("phase", ["fetch", "wait", "needs-cell"])
+def test_an_overlay_that_takes_longer_is_not_waited_for(tmp_path: Path, phase: str) -> None:
+    """A normal kernel boots meanwhile, as ever."""
+    Progress(tmp_path / layout.PROGRESS).say(phase, "Downloading torch-friend (1.0GiB)")
+    base = cast("RegisteredBase", None)  # is not asked
+    context = WarmContext(base, load_settings({}), building=Generation(tmp_path))
+    with locks.exclusive(tmp_path / layout.BUILDER_LOCK), pytest.raises(WarmUnavailable):
+        context.wait_for_overlay(3600.0)
+
+
 def test_an_overlay_that_replaces_what_is_imported_starts_normally(server: JupyterServer) -> None:
     """Also while the replacement still waits for the first cell, and no interpreter sees it."""
     with opened(server, "replaces.ipynb", extras=["needs-numpy"]) as session:
-        assert starts(server)[-1] == "normally: its overlay is not ready"
         (overlay,) = server.log.parent.parent.glob("cache/torch-overlays/replaces-*/0001")
         wait_for((overlay / "overlay.json").exists, "the overlay")
         for entered in (False, True):
@@ -108,11 +175,45 @@ def test_an_overlay_that_replaces_what_is_imported_starts_normally(server: Jupyt
             assert session.execute("import numpy; print(numpy.mine)").stdout == "1\n"
 
 
+@pytest.mark.parametrize(
+    ("extra", "because", "shown"),
+    [
+        ("opt-einsum", "torch uses opt_einsum where it is there, and was imported without it", "true]"),
+        ("a-backend", "torch loads mine when it is imported, and was imported without it", "loaded"),
+    ],
+)
+def test_what_torch_would_have_used_starts_normally(
+    extra: str, because: str, shown: str, server: JupyterServer
+) -> None:
+    """A module that an import looks for, or a plugin; also while it waits for the first cell."""
+    with opened(server, f"uses-{extra}.ipynb", extras=[extra]) as session:
+        (overlay,) = server.log.parent.parent.glob(f"cache/torch-overlays/uses-{extra}-*/0001")
+        wait_for((overlay / "overlay.json").exists, "the overlay")
+        for entered in (False, True):
+            session.restart()
+            assert (overlay / "entered").exists() is entered
+            assert starts(server)[-1] == f"normally: {because}"
+            assert shown in session.execute(OPTIONAL).stdout
+
+
+def test_torch_has_in_a_warm_kernel_what_most_packages_bring(server: JupyterServer) -> None:
+    """It takes tqdm's bars and dill where they are there: before the first cell, and not before."""
+    with opened(server, "bars.ipynb", extras=["tqdm", "dill"]) as session:
+        normal = session.execute(OPTIONAL)
+        assert normal.status == "ok", normal.text
+        session.restart()
+        assert starts(server)[-1] == "warm"
+        assert session.execute(OPTIONAL).stdout == normal.stdout
+        assert json.loads(normal.stdout)[:3] == ["tqdm.std", True, True]
+    with opened(server, "none.ipynb") as session:
+        assert json.loads(session.execute(OPTIONAL).stdout)[:3] == ["torch.hub", False, False]
+
+
 def test_an_extra_that_waits_for_the_first_cell_arrives_in_a_warm_kernel(server: JupyterServer) -> None:
     """The gate works as in a normal start."""
     with opened(server, "adds.ipynb", extras=["einops"]) as session:
         (overlay,) = server.log.parent.parent.glob("cache/torch-overlays/adds-*/0001")
-        wait_for((overlay / "overlay.json").exists, "the overlay", within=120)
+        wait_for((overlay / "overlay.json").exists, "the overlay")
         session.restart()
         assert starts(server)[-1] == "warm"
         assert not (overlay / "entered").exists()
@@ -125,7 +226,7 @@ def test_kernels_outlive_it_and_the_next_one_starts_normally(server: JupyterServ
         before = session.execute(PID).stdout
         process = fork_server(server)
         process.kill()
-        process.wait(30)
+        process.wait(WITHIN)
         assert session.execute(PID).stdout == before
         session.restart()
         assert starts(server)[-1].startswith("normally: its fork server ")

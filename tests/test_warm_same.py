@@ -15,7 +15,7 @@ from tests.support.server import JupyterServer, jupyter_server
 from tests.support.session import Session
 from tests.support.warm import WARM, starts, warm_up
 
-pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 PORTRAIT = Path(__file__).parent / "support/portrait.py"
 TELL = f"{PORTRAIT.read_text(encoding='utf-8')}\nprint(json.dumps(portrait(), default=str))"

@@ -16,15 +16,14 @@ from tests.support.index import LocalIndex
 from tests.support.notebooks import set_torch_env, write_notebook
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.tiny import serve_extras
-from tests.support.warm import everywhere
+from tests.support.warm import NEVER, everywhere
 
-pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
+
+NORMALLY = () if everywhere() else (NEVER,)
+"""What keeps a fork server, which begins by itself once torch was imported, from being seen as a launch's."""
 
 TINY = {"accelerator": "cpu", "extras": ["tiny-extra"]}
-QUIET = (  # both ask npm for its prefix, some time after the server has started
-    "--ServerApp.jpserver_extensions=jupyterlab=False",
-    "--ServerApp.jpserver_extensions=jupyter_lsp=False",
-)
 SLOW = {
     "torch",
     "numpy",
@@ -61,7 +60,8 @@ def watched(home: Path) -> Audit:
 @pytest.fixture(scope="module")
 def server(home: Path, env: dict[str, str], watched: Audit) -> Iterator[JupyterServer]:
     """A Jupyter server that is watched and in which the notebook's overlay has become ready."""
-    with jupyter_server(home / "work", {**env, "PYTHONPATH": str(home / "audit")}, options=QUIET) as running:
+    told = {**env, "PYTHONPATH": str(home / "audit")}
+    with jupyter_server(home / "work", told, options=NORMALLY) as running:
         write_notebook(running.root / "nb.ipynb", torch_env=TINY)
         watched.forget()
         start(running)
@@ -87,7 +87,8 @@ def test_the_first_start_in_a_new_server_adds_nothing_slow(
 ) -> None:
     """The day after: a new server starts the kernel at once, without uv, torch or anything slow to import."""
     asked = len(index.asked)
-    with jupyter_server(home / "work", {**env, "PYTHONPATH": str(home / "audit")}, options=QUIET) as new:
+    told = {**env, "PYTHONPATH": str(home / "audit")}
+    with jupyter_server(home / "work", told, options=NORMALLY) as new:
         watched.forget()
         start(new)
         seen = watched.seen
@@ -136,7 +137,7 @@ def test_the_kernel_does_what_a_bare_one_does(
 
 
 def test_an_unchanged_request_makes_no_new_overlay(server: JupyterServer, home: Path) -> None:
-    """Neither a start nor what else is edited in the notebook: only a changed request builds anew."""
+    """Neither a start nor what else is edited in the notebook: only a changed request builds again."""
     (directory,) = home.glob("cache/torch-overlays/nb-*")
     before = written(directory)
     start(server)

@@ -1,7 +1,7 @@
 """Adopt an existing environment as a base, without writing into it, and notice when it changes.
 
-What is registered is a photograph. A cheap fingerprint, looked at when a notebook starts, tells
-that the environment is no longer what the photograph shows; then it is taken again.
+What is registered is a snapshot. A cheap fingerprint, looked at when a notebook starts, tells
+that the environment is no longer what the snapshot shows; then it is taken again.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import os
 import shlex
 from pathlib import Path
 
-from .. import locks
-from ..accelerators import parse_tag
 from ..errors import BaseNotFound, CorruptState
+from ..model.accelerators import parse_tag
+from ..system import locks
 from . import registry
 from .current import fingerprint, is_current
-from .photograph import Photograph, own_python, photograph, probe
 from .progress import Progress
 from .publish import LOCK_WAIT, Created, now, publish, refuse_line_breaks, told_disk_errors, withdraw
 from .registry import DIRECTORY, RegisteredBase
+from .snapshot import Snapshot, own_python, probe, snapshot
+from .trust import refuse_unsafe, refuse_unsafe_places
 
 _EFFECTIVE = os.access in os.supports_effective_ids
 _REFRESH_WAIT = 120.0  # seconds for another launch that photographs the same environment
@@ -29,15 +30,18 @@ def adopt_base(path: Path, *, data_dir: Path, tag: str | None, progress: Progres
     """Register an existing environment (venv, conda, system) as a base, without writing into it.
 
     ``path`` is its prefix or its interpreter; ``tag`` is for a torch that does not say what it
-    was built for. Adopted again, the photograph is taken anew. Raises BaseNotFound where it
-    holds no torch or no ipykernel.
+    was built for. Adopted again, the snapshot is taken again. Raises BaseNotFound where it
+    holds no torch or no ipykernel, BaseUnsafe where somebody else can change it.
     """
     if tag:
         parse_tag(tag)
     progress(f"Asking {path} what it holds")
-    picture = _picture(_interpreter(path), tag)
+    python = _interpreter(path)
+    refuse_unsafe_places([python], f"{path} cannot be a base")  # before anything of it runs
+    picture = _picture(python, tag)
     refuse_line_breaks(*picture.manifest.site_dirs)
     directory = data_dir / DIRECTORY / picture.manifest.id
+    refuse_unsafe(RegisteredBase(picture.manifest, directory))
     with told_disk_errors(data_dir):
         registry.make_shared(directory.parent)
         with locks.exclusive(directory.parent / f"{directory.name}.new.lock", timeout=LOCK_WAIT):
@@ -49,7 +53,7 @@ def adopt_base(path: Path, *, data_dir: Path, tag: str | None, progress: Progres
 
 
 def refresh_adopted(base: RegisteredBase) -> RegisteredBase:
-    """Photograph a changed environment again: the base as it is now, which may bear another id and tag.
+    """Snapshot a changed environment again: the base as it is now, which may bear another id and tag.
 
     Takes the time of an ``import torch``. Raises BaseNotFound where the environment is no base any
     more, CorruptState, with the command for its owner, where the register cannot be written.
@@ -85,7 +89,7 @@ def refresh_adopted(base: RegisteredBase) -> RegisteredBase:
         raise BaseNotFound(
             stale,
             why="\n".join(filter(None, [error.what, error.why])),
-            fix=f"mend it, or remove it:  jupyter overlay base remove {manifest.id}",
+            fix=f"repair it, or remove it:  jupyter overlay base remove {manifest.id}",
         ) from error
     except OSError as error:
         if isinstance(error, TimeoutError):
@@ -97,8 +101,8 @@ def refresh_adopted(base: RegisteredBase) -> RegisteredBase:
         ) from error
 
 
-def _picture(python: Path, tag: str | None) -> Photograph:
-    picture = photograph(probe(python, torch=True), tag=tag, adopted=True, installer="adopted", created=now())
+def _picture(python: Path, tag: str | None) -> Snapshot:
+    picture = snapshot(probe(python, torch=True), tag=tag, adopted=True, installer="adopted", created=now())
     mark = fingerprint(picture.manifest.site_dirs)
     return dataclasses.replace(picture, manifest=picture.manifest._replace(fingerprint=mark))
 

@@ -1,4 +1,4 @@
-"""Make a base: plan, install, photograph, publish.
+"""Make a base: plan, install, snapshot, publish.
 
 A base is filled in place, under a lock, because environments cannot be moved. The manifest is
 written last: before it there is no base, and what a failed attempt left is removed.
@@ -17,14 +17,13 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from .. import locks
-from ..accelerators import parse_tag
 from ..errors import BaseNotFound, InstallFailed, InvalidRequest
-from ..uv import Uv
+from ..model.accelerators import BESIDE_TORCH, parse_tag
+from ..system import locks
+from ..uv.client import Uv
 from . import registry
 from .installers import BaseSpec, Installer, PipInstaller, Plan, UvInstaller, first_that_plans
 from .kernels import register_kernel
-from .photograph import Photograph, base_id, photograph, probe
 from .progress import Progress
 from .publish import (
     LOCK_WAIT,
@@ -37,6 +36,8 @@ from .publish import (
     told_disk_errors,
 )
 from .registry import DIRECTORY, RegisteredBase
+from .snapshot import Snapshot, base_id, probe, snapshot
+from .trust import refuse_unsafe_places
 
 
 def create_base(
@@ -54,11 +55,12 @@ def create_base(
 
     ``installer`` is ``uv``, ``pip`` or ``auto``: the PyTorch index through uv, and where that
     has no answer, wherever the user's pip looks. ``python`` is a path or a version; empty for
-    the interpreter that runs this. Raises OverlayError; nothing half-made stays behind.
+    the interpreter that runs this. Raises OverlayError; nothing unfinished stays behind.
     """
     parse_tag(spec.tag)
     _check(spec)
     refuse_line_breaks(data_dir)
+    refuse_unsafe_places([data_dir / DIRECTORY], f"no base can be kept in {data_dir}")
     with told_disk_errors(data_dir):
         registry.make_shared(data_dir / DIRECTORY)
     interpreter = find_interpreter(python, uv)
@@ -75,14 +77,19 @@ def create_base(
 
 
 def find_interpreter(python: str, uv: Uv) -> Path:
-    """The true interpreter that ``python`` (path, version or nothing) names; raises BaseNotFound."""
+    """The true interpreter that ``python`` (path, version or nothing) names.
+
+    Raises BaseNotFound, or BaseUnsafe where somebody else can change it.
+    """
     wanted = python or sys._base_executable  # type: ignore[attr-defined] # noqa: SLF001 - what venv itself asks
+    if "/" in wanted:  # a version names no place
+        refuse_unsafe_places([Path(wanted)], f"no base can stand on {wanted}")  # before it runs
     done = uv.run("python", "find", "--no-project", "--system", wanted)
     if done.returncode != 0:
         raise BaseNotFound(
-            f"no Python {wanted!r} is on this machine",
+            f"there is no Python {wanted!r} on this machine",
             why=done.stderr.strip(),
-            fix=f"name an interpreter's path, or: uv python install {wanted}",
+            fix=f"give the path of an interpreter, or: uv python install {wanted}",
         )
     return Path(os.path.realpath(done.stdout.strip()))
 
@@ -127,12 +134,13 @@ def _install(
             progress(f"Installing torch {plan.pins['torch']} and {len(plan.pins) - 1} more with {used}")
             uv.run("venv", "--python", interpreter, venv).check("a virtual environment cannot be made")
             worker.install(plan, venv, progress)
-            progress("Importing torch once, to learn what it was built for")
-            facts = probe(venv / "bin/python", torch=True)
-            picture = photograph(facts, adopted=False, installer=used, created=now())
+            progress("Importing torch once, to find out what it was built for")
+            facts = probe(venv / "bin/python", torch=True, beside=BESIDE_TORCH)
+            picture = snapshot(facts, adopted=False, installer=used, created=now())
             named = picture.manifest._replace(id=directory.name)
             picture = dataclasses.replace(picture, manifest=named)
             _refuse_other_build(spec.tag, picture)
+            _refuse_broken(facts["broken"], picture, plan)
             progress("Making it read-only")
             make_read_only(venv)
             return publish(picture, directory, data_dir, plan.source, existed=False)
@@ -152,10 +160,25 @@ def _refuse_foreign(tag: str, plan: Plan) -> None:
         )
 
 
-def _refuse_other_build(tag: str, picture: Photograph) -> None:
+def _refuse_other_build(tag: str, picture: Snapshot) -> None:
     if picture.manifest.tag != tag:
         raise InstallFailed(
             f"the torch that was installed is a {picture.manifest.tag} build, not {tag}",
-            why=f"torch {picture.manifest.torch} says so of itself",
+            why=f"torch {picture.manifest.torch} reports this itself",
             fix=f"jupyter overlay base create {picture.manifest.tag}, or name another source",
         )
+
+
+def _refuse_broken(broken: Mapping[str, str], picture: Snapshot, plan: Plan) -> None:
+    """PyPI's torchvision, for example, is a build for PyPI's torch, and its metadata do not say so."""
+    if not broken:
+        return
+    manifest = picture.manifest
+    names = {module: manifest.modules.get(module, module) for module in broken}
+    told = [f"{name} {manifest.distributions.get(name, '')}".strip() for name in names.values()]
+    raise InstallFailed(
+        f"{', '.join(dict.fromkeys(told))} cannot be imported beside torch {manifest.torch}",
+        why="\n".join(f"import {module}: {error}" for module, error in broken.items())
+        + f"\nit is a build for another torch, or this machine lacks what it needs (source: {plan.source})",
+        fix="name a place with builds for this torch with --find-links, or leave the package out of --with",
+    )

@@ -17,14 +17,19 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from .. import process
-from ..accelerators import index_url, tag_of_build
-from ..errors import InstallFailed, OverlayError, ResolutionFailed
-from ..router import Router, foreign, without_credentials
-from ..uv import Uv, locked_packages
+from ..errors import InstallFailed, OverlayError, ResolutionFailed, without_credentials
+from ..index.pytorch import Router, wrong_origin
+from ..model.accelerators import index_url, tag_of_build
+from ..system import processes
+from ..uv.client import Uv, locked_packages
+from ..uv.messages import fix_for
 from .progress import Progress, counting
 
-_TRIED = 12  # torch releases that are looked at, newest first, for one that fits a tag
+_TRIED = 12  # builds of torch that are looked at, newest first, for one that fits a tag
+_NO_SOURCES = (
+    "where only a source distribution is to be had, put the password of pip's index into ~/.netrc\n"
+    "instead of its address: pip shows the address to everybody while it builds, so here it builds nothing"
+)
 _PIP_WITH_RAW_PROGRESS = (24, 1)
 _PIP_WITH_REPORT = (23, 0)  # the first whose `--report` has a stable format
 
@@ -76,32 +81,33 @@ class UvInstaller:
     """torch from the index of its tag, everything else from uv's own indexes."""
 
     def __init__(self, uv: Uv, interpreter: Path, scratch: Path, template: str) -> None:
-        self._uv, self._scratch, self._template = uv, scratch, template
+        self._uv = self._source = uv
+        self._scratch, self._template = scratch, template
         self._venv = scratch / "plan"
-        self._indexes: list[str] = []
         uv.run("venv", "--python", interpreter, self._venv).check("a virtual environment cannot be made")
 
     def plan(self, spec: BaseSpec) -> Plan:
         """See Installer; the plan is kept as a lock, with the hashes that the indexes name."""
         upstream = index_url(self._template, spec.tag)
-        self._indexes = self._uv.index_options(upstream)  # the lock holds no credentials, these do
-        links = [word for place in spec.find_links for word in ("--find-links", place)]
+        self._source = self._uv.at(upstream, *spec.find_links)  # the lock holds no credentials
         with Router(upstream, timeout=self._uv.page_timeout) as router:
-            options = [*self._uv.index_options(router.url), *links]
+            uv = self._uv.at(router.url, *spec.find_links)
             try:
-                versions = self._versions(spec, options)
+                versions = self._versions(spec, uv)
                 pins = self._scratch / "pins.txt"
                 pins.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()))
-                lock = router.real(self._uv.lock(self._python, pins, self._lock, options))
+                lock = router.real(uv.lock(self._python, pins, []))
             except OverlayError as error:
+                if isinstance(error, ResolutionFailed) and error.fix:  # not uv's
+                    raise
                 why = "\n".join(router.failures.values()) or router.real(error.why)
                 kind = InstallFailed if router.failures else type(error)
                 raise kind(
-                    f"{spec.torch_requirement} for {spec.tag} cannot be had from {upstream}",
+                    f"{spec.torch_requirement} for {spec.tag} is not available from {upstream}",
                     why=why,
-                    fix="check the tag, the version and the network",
+                    fix=fix_for(why, "check the tag, the version and the network"),
                 ) from error
-        for stray in foreign(locked_packages(lock), spec.tag, upstream):
+        for stray in wrong_origin(locked_packages(lock), spec.tag, upstream):
             raise InstallFailed(
                 f"{stray['name']} would come from {stray.get('index') or 'elsewhere'}, not from {upstream}",
                 why="uv's own settings prefer that index; a build from elsewhere may be for another tag",
@@ -113,30 +119,36 @@ class UvInstaller:
 
     def install(self, plan: Plan, venv: Path, progress: Progress) -> None:
         """See Installer. Copies, not hard links: base and cache must not change each other."""
-        self._uv.install_lock(
+        self._source.install_lock(
             venv / "bin/python",
             self._lock,
             venv,
-            [*self._indexes, "--link-mode", "copy", "--compile-bytecode"],
+            ["--link-mode", "copy", "--compile-bytecode"],
             on_line=counting(progress, len(plan.lines)),
         )
 
-    def _versions(self, spec: BaseSpec, options: Sequence[str]) -> dict[str, str]:
+    def _versions(self, spec: BaseSpec, uv: Uv) -> dict[str, str]:
         """What uv would install, with a torch of the tag.
 
         A directory of wheels may hold builds for several tags, and to a resolver ``+cu126`` is
         newer than ``+cpu``: builds that are labelled otherwise are excluded one by one.
         """
         wanted = self._scratch / "wanted.txt"
-        lines = [spec.torch_requirement, *spec.others]
+        excluded: list[str] = []
         while True:
-            wanted.write_text("\n".join(lines) + "\n")
-            changes = self._uv.plan(self._python, wanted, options)
+            wanted.write_text("\n".join([spec.torch_requirement, *spec.others, *excluded]) + "\n")
+            changes = uv.plan(self._python, wanted, [])
             versions = {change.name: change.version for change in changes}
             local = Version(versions["torch"]).local
-            if local is None or tag_of_build(local, ()) in (None, spec.tag) or len(lines) > _TRIED:
+            if local is None or tag_of_build(local, ()) in (None, spec.tag):
                 return versions
-            lines.append(f"torch!={versions['torch']}")
+            if len(excluded) == _TRIED:
+                raise ResolutionFailed(
+                    f"no {spec.tag} build is among the first of {spec.torch_requirement}",
+                    why=f"builds for others come first: {', '.join(line[7:] for line in excluded)} …",
+                    fix="name the version of torch, or a directory that holds fewer builds",
+                )
+            excluded.append(f"torch!={versions['torch']}")
 
     @property
     def _python(self) -> Path:
@@ -151,12 +163,12 @@ class PipInstaller:
     """torch from wherever the user's pip looks (find-links, mirrors), if that build fits the tag."""
 
     def __init__(self, interpreter: Path, scratch: Path, environ: Mapping[str, str]) -> None:
-        self._env = {**process.inherited_environment(environ), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        self._env = {**processes.inherited_environment(environ), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         self._python = scratch / "pip/bin/python"
         self._front: tuple[str | Path, ...] = (interpreter, "-I", "-m", "pip")
         self._links: list[str] = []
         own = self._version() >= _PIP_WITH_REPORT  # the interpreter's pip will do, which saves seconds
-        process.run(
+        processes.run(
             (interpreter, "-I", "-m", "venv", *(["--without-pip"] if own else []), scratch / "pip"),
             env=self._env,
         ).check(
@@ -166,6 +178,10 @@ class PipInstaller:
             self._front = (self._python, "-m", "pip")
             if self._version() < _PIP_WITH_REPORT:
                 self._pip("install", "--upgrade", "pip").check("pip cannot be brought up to date")
+        # To build, pip starts itself with its indexes as arguments, which everybody can read:
+        # https://github.com/pypa/pip/blob/main/src/pip/_internal/build_env.py
+        configured = self._pip("config", "list").stdout
+        self._secret = without_credentials(configured) != configured
 
     def plan(self, spec: BaseSpec) -> Plan:
         """See Installer."""
@@ -187,7 +203,7 @@ class PipInstaller:
         progress(f"Installing {len(plan.lines)} packages with pip")
         bar = "raw" if self._version() >= _PIP_WITH_RAW_PROGRESS else "off"
         self._pip(
-            "install", "--no-deps", "--progress-bar", bar, *self._links, "-r", pins,
+            "install", "--no-deps", "--progress-bar", bar, *self._wheels, *self._links, "-r", pins,
             python=venv / "bin/python", on_line=counting(progress, len(plan.lines)),
         ).check("pip could not install the base")  # fmt: skip
 
@@ -198,7 +214,7 @@ class PipInstaller:
             raise InstallFailed(
                 "pip finds no torch",
                 why=done.stderr.strip()[-1500:],
-                fix="set pip's index-url or find-links to where torch is",
+                fix="set pip's index-url or find-links to a place that has torch",
             )
         found = [Version(text) for text in listed[1].split(", ")]
         for version in fitting_order(found, spec):
@@ -213,22 +229,29 @@ class PipInstaller:
 
     def _report(self, requirements: Iterable[str], *options: str) -> list[dict[str, Any]]:
         done = self._pip(
-            "install", "--dry-run", "--quiet", "--ignore-installed", "--only-binary", "torch",
+            "install", "--dry-run", "--quiet", "--ignore-installed", *self._wheels,
             "--report", "-", *self._links, *options, *requirements,
         )  # fmt: skip
         if done.returncode != 0:
-            raise ResolutionFailed("pip cannot resolve the base", why=done.stderr.strip()[-1500:])
+            why = done.stderr.strip()[-1500:]
+            fix = _NO_SOURCES if self._secret else ""
+            raise ResolutionFailed("pip cannot resolve the base", why=why, fix=fix)
         return list(json.loads(done.stdout)["install"])
 
+    @property
+    def _wheels(self) -> tuple[str, ...]:
+        """What pip may take as wheels only."""
+        return ("--only-binary", ":all:" if self._secret else "torch")
+
     def _version(self) -> tuple[int, ...]:
-        said = process.run((*self._front, "--version"), env=self._env).stdout
+        said = processes.run((*self._front, "--version"), env=self._env).stdout
         return tuple(map(int, re.findall(r"\d+", said)[:2]))  # nothing where there is no pip
 
     def _pip(
         self, *words: str | Path, python: Path | None = None, on_line: Callable[[str], None] | None = None
-    ) -> process.Completed:
+    ) -> processes.Completed:
         command = (*self._front, "--python", python or self._python, *words)
-        return process.run(command, env=self._env, timeout=3600, on_line=on_line)
+        return processes.run(command, env=self._env, timeout=3600, on_line=on_line)
 
 
 def fitting_order(versions: Iterable[Version], spec: BaseSpec) -> list[Version]:
@@ -247,7 +270,7 @@ def fitting_order(versions: Iterable[Version], spec: BaseSpec) -> list[Version]:
 
 def _origin(url: str) -> str:
     """Where a file comes from, without its name."""
-    return url.rsplit("/", 1)[0].removeprefix("file://")
+    return without_credentials(url.rsplit("/", 1)[0].removeprefix("file://"))
 
 
 def first_that_plans(
@@ -258,7 +281,7 @@ def first_that_plans(
     Raises the last one's error, with the reasons of all, where none has.
     """
     reasons: list[str] = []
-    last = OverlayError("no installer was named")
+    last = OverlayError("no installer is left")
     for name, make in makers:
         progress(f"Asking {name} for {spec.torch_requirement} ({spec.tag})")
         try:
@@ -272,5 +295,5 @@ def first_that_plans(
             if len(makers) > 1:
                 progress(f"{name}: {error.what}" + (f" ({error.why.splitlines()[0]})" if error.why else ""))
     raise type(last)(
-        f"no {spec.tag} build of {spec.torch_requirement} can be had", why="\n".join(reasons), fix=last.fix
+        f"no {spec.tag} build of {spec.torch_requirement} is available", why="\n".join(reasons), fix=last.fix
     ) from last

@@ -9,12 +9,15 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .. import locks, records
 from ..errors import BaseInUse, BaseNotFound, LockTimeout
+from ..inkernel.shared import flock
+from ..model.accelerators import BESIDE_TORCH
+from ..system import locks, records
 from .current import is_current
-from .photograph import own_python, probe
 from .publish import told_disk_errors, withdraw
-from .registry import RegisteredBase, is_registered
+from .registry import RegisteredBase, announced_removal, is_registered
+from .snapshot import own_python, probe
+from .trust import unsafe
 
 _MOMENT = 1.0  # seconds; an adoption that was begun just now takes about that
 
@@ -35,6 +38,8 @@ class Verdict:
 
 def verify_base(base: RegisteredBase) -> Verdict:
     """Check every file of a base against RECORD and import its torch; changes nothing."""
+    if error := unsafe(base):  # nothing of it is run
+        return Verdict(0, (str(error),), "")
     faults: list[str] = []
     count = 0
     for site_dir in base.manifest.site_dirs:
@@ -45,10 +50,11 @@ def verify_base(base: RegisteredBase) -> Verdict:
             faults += map(str, records.check(dist_info))
     torch = ""
     try:
-        said = probe(own_python(base.manifest), torch=True)["torch"]
+        facts = probe(own_python(base.manifest), torch=True, beside=BESIDE_TORCH)
+        said = facts["torch"]
         torch = said.get("version", "")
-        if "error" in said:
-            faults.append(f"import torch: {said['error']}")
+        broken = {"torch": said["error"]} if "error" in said else facts["broken"]
+        faults += [f"import {module}: {error}" for module, error in broken.items()]
     except BaseNotFound as error:
         faults.append(str(error))
     if not is_current(base):
@@ -67,9 +73,14 @@ def remove_base(
     ``standing`` tells which projects' environments stand on it. Returns what was removed, a line
     each. Raises BaseInUse, naming the kernels that run or the environments, or BaseNotFound.
     """
-    with told_disk_errors(data_dir), _nobody_makes(base) as making, _nobody_uses(base):
+    with (
+        told_disk_errors(data_dir),
+        _nobody_makes(base) as making,
+        announced_removal(base),
+        _nobody_uses(base),
+    ):
         if not is_registered(base):
-            raise BaseNotFound(f"{base.manifest.id} is not there any more", why="somebody has removed it")
+            raise BaseNotFound(f"{base.manifest.id} no longer exists", why="it was removed")
         if places := standing():
             raise BaseInUse(
                 f"{base.manifest.id} is in use",
@@ -85,7 +96,7 @@ def remove_base(
 def describe_holders(base: RegisteredBase) -> list[str]:
     """A line for each process that holds the base: its pid and its command, as far as we may see."""
     lines = []
-    for pid in locks.holders(base.lock_path):
+    for pid in flock.holders(base.lock_path):
         if pid == os.getpid():
             continue
         with contextlib.suppress(OSError):
@@ -102,7 +113,7 @@ def _nobody_makes(base: RegisteredBase) -> locks.Lock:
         return locks.exclusive(base.directory.parent / f"{base.manifest.id}.new.lock", timeout=_MOMENT)
     except LockTimeout as error:
         raise BaseInUse(
-            f"{base.manifest.id} is being made, adopted or removed just now",
+            f"{base.manifest.id} is being created, adopted or removed right now",
             why=error.why,
             fix="wait for that process to end, then try again",
         ) from error
@@ -127,7 +138,7 @@ def _nobody_uses(base: RegisteredBase) -> locks.Lock:
         directory = shlex.quote(str(base.directory))
         raise BaseInUse(
             f"{base.manifest.id} may be in use",
-            why=f"the disk of {base.lock_path} keeps no locks, so nobody can say which kernels run on it",
+            why=f"the disk of {base.lock_path} keeps no locks, so it is unknown which kernels run on it",
             fix=f"shut all kernels down, then remove it by hand: chmod -R u+w {directory}; rm -r {directory}",
         )
     return lock

@@ -5,6 +5,7 @@ imported: it prints one JSON object. ``-I`` keeps out the user's site directory,
 the working directory, none of which belongs to the base.
 """
 
+import importlib
 import json
 import os
 import platform
@@ -32,6 +33,7 @@ def main() -> None:
         ),
         "torch": torch_facts() if "--torch" in sys.argv else None,
     }
+    facts["broken"] = broken(sys.argv[sys.argv.index("--torch") + 1 :]) if "--torch" in sys.argv else {}
     json.dump(facts, sys.stdout)
 
 
@@ -83,6 +85,22 @@ def distributions() -> list[dict[str, Any]]:
             "programs": programs(dist),
         }
     return list(found.values())
+
+
+def broken(names: list[str]) -> dict[str, str]:
+    """What importing a module of each of these distributions, if it is there, ends with."""
+    found = {}
+    for name in names:
+        try:
+            tops = [top for top, regular in modules(metadata.distribution(name)).items() if regular]
+        except metadata.PackageNotFoundError:
+            continue
+        for top in tops:
+            try:
+                importlib.import_module(top)
+            except BaseException as error:  # noqa: PERF203 - a handful
+                found[top] = f"{type(error).__name__}: {error}"
+    return found
 
 
 def modules(dist: metadata.Distribution) -> dict[str, bool]:

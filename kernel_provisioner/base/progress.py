@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
+from ..uv.messages import step_of
+
 
 class Progress(Protocol):
     """Hears each step; ``done`` of ``total`` packages where that is known, else 0 of 0."""
@@ -31,10 +33,10 @@ def counting(progress: Progress, total: int) -> Callable[[str], None]:
         elif (match := re.match(r"Progress (\d+) of (\d+)", line)) and int(match.group(2)):
             share = int(match.group(1)) / int(match.group(2))
             progress(f"Fetching {current}", int(done) + min(share, 0.99), total)
-        elif match := re.match(r"\s*(Downloading|Downloaded|Building|Built) (.+)", line):
-            done += match.group(1) in ("Downloaded", "Built")
-            progress(match.group(0).strip(), min(done, total), total)
-        elif re.match(r"\s*(Prepared \d+|Installing collected)", line):
+        elif (step := step_of(line)) and (step.begins or step.ends):
+            done += step.ends
+            progress(f"{step.verb} {step.what}", min(done, total), total)
+        elif step or line.lstrip().startswith("Installing collected"):
             done = float(total)
             progress("Unpacking", done, total)
 

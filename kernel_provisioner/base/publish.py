@@ -1,4 +1,4 @@
-"""From a photograph to a registered base, and back: publish, withdraw, read-only trees."""
+"""From a snapshot to a registered base, and back: publish, withdraw, read-only trees."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from .. import locks
 from ..errors import InstallFailed, InvalidRequest
-from ..files import replace_text
-from ..inkernel.disk import usage
+from ..inkernel.shared.disk import usage
+from ..system import locks
+from ..system.files import replace_text
 from . import registry
 from .kernels import register_kernel, unregister_kernel
-from .photograph import Photograph
 from .registry import RegisteredBase
+from .snapshot import Snapshot
 
 LOCK_WAIT = 3600.0  # seconds: another process may be making the same base
 
 
 @dataclasses.dataclass(frozen=True)
 class Created:
-    """The outcome of ``create`` or ``adopt``: the base, its kernel's directory, and what was used."""
+    """The outcome of ``create`` or ``adopt``: the base, its kernel's directory if any, and what was used."""
 
     base: RegisteredBase
-    kernel: Path
+    kernel: Path | None
     source: str
     existed: bool
 
 
 def publish(
-    picture: Photograph, directory: Path, data_dir: Path, source: str, *, existed: bool, default: bool = True
+    picture: Snapshot, directory: Path, data_dir: Path, source: str, *, existed: bool, default: bool = True
 ) -> Created:
     """Register the base of ``picture`` in ``directory``, its manifest last, and its kernel.
 
-    With ``default`` the tag means this base from now on.
+    With ``default`` the tag means this base from now on. One that runs no kernels gets neither.
     """
     used = usage(picture.manifest.site_dirs)
     manifest = picture.manifest._replace(
         bytes=used.own_bytes + used.linked_bytes, files=used.own_files + used.linked_files
     )
-    directory.chmod(0o755)  # whatever the umask: who may see the data directory may use its bases
+    directory.chmod(0o755)  # whatever the umask: who can see the data directory may use its bases
     skeleton = {"files": picture.skeleton, "links": picture.links}
     replace_text(directory / registry.SKELETON, json.dumps(skeleton))
     _replace_receipts(directory / registry.RECEIPTS, picture.receipts)
@@ -56,6 +56,8 @@ def publish(
         base.lock_path.chmod(0o644)
     with _registering(directory.parent):
         replace_text(directory / registry.MANIFEST, json.dumps(manifest.as_dict(), indent=1) + "\n")
+        if not manifest.runs_kernels:
+            return Created(base, None, source, existed)
         if default:
             registry.set_alias(directory.parent, manifest.tag, manifest.id)
         return Created(base, register_kernel(manifest.tag, data_dir), source, existed)
@@ -73,12 +75,16 @@ def withdraw(base: RegisteredBase, data_dir: Path) -> list[str]:
         tags = registry.remove_alias(base.directory.parent, manifest.id)
         done += [f"alias {tag}" for tag in tags]
         left = registry.read_register([base.directory.parent])
-        heirs = [other.manifest for other in left.bases if other.manifest.tag == manifest.tag]
+        heirs = [
+            other.manifest
+            for other in left.bases
+            if other.manifest.tag == manifest.tag and other.manifest.runs_kernels
+        ]
         if heirs and manifest.tag in tags:
             heir = max(heirs, key=lambda other: other.created)
             registry.set_alias(base.directory.parent, manifest.tag, heir.id)
             done.append(f"{manifest.tag} now means {heir.id}")
-        if not heirs:
+        if not heirs and manifest.runs_kernels:
             unregister_kernel(manifest.tag, data_dir)
             done.append(f"kernel torch-{manifest.tag}")
     remove_tree(base.directory)
@@ -129,7 +135,10 @@ def told_disk_errors(data_dir: Path) -> Iterator[None]:
         raise InstallFailed(
             f"bases cannot be kept in {data_dir}: {error.strerror or error}",
             why=str(error),
-            fix="make room and permission there, or name another place with --user, --sys-prefix or --prefix",
+            fix=(
+                "free space there and make it writable, or choose another place with --user,"
+                " --sys-prefix or --prefix"
+            ),
         ) from error
 
 

@@ -14,10 +14,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from packaging.tags import platform_tags
+
+from ..inkernel.shared.packages import named_in
 
 _PTH = "zzz_torch_base_receipt_{}.pth"  # one for each, as no two wheels may own one file
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows: equal receipts are equal files
@@ -39,6 +42,34 @@ def receipt_wheels(
         f"{folder.removesuffix('.dist-info')}-{tag}.whl": _wheel(folder, kept, site_dirs, tag)
         for folder, kept in texts.items()
     }
+
+
+def for_builds(name: str, wheel: bytes, there: Collection[str]) -> dict[str, bytes]:
+    """File name → content of the receipts that stand for a receipt wheel where uv builds for a lock.
+
+    Under versions of their own: uv would compare ``2.6.0+cpu``, and any ``2.6.0+…`` with ``2.6.0``, with the
+    hashes of uv.lock, https://github.com/astral-sh/uv/issues/21608 . ``2.6.0+cpu.base`` is what ``==2.6.0``
+    and all ranges mean, ``2.6.0.post0`` what ranges mean. None requires one of ``there``, the base's.
+    """
+    project, version, *tag = name.removesuffix(".whl").split("-")
+    kept = {}
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        for path in archive.namelist():
+            kept[path.rpartition("/")[2]] = archive.read(path).decode()
+    site_dirs = kept[_PTH.format(project)].splitlines()
+    lines = kept["METADATA"].splitlines(keepends=True)
+    needs = [line for line in lines if line.startswith("Requires-Dist:")]
+    left_out = {line for line in needs if named_in(line.partition(":")[2]) in there}
+    kept["METADATA"] = "".join(line for line in lines if line not in left_out)
+    made = {}
+    for ours in [f"{version}.base"] if "+" in version else [f"{version}.post0", f"{version}+base"]:
+        if "post0" in ours and re.search("post|dev", version):
+            continue
+        metadata = re.sub(r"(?m)^Version: .*$", f"Version: {ours}", kept["METADATA"], count=1)
+        texts = {**kept, "METADATA": metadata}
+        file = f"{project}-{ours}-{'-'.join(tag)}.whl"
+        made[file] = _wheel(f"{project}-{ours}.dist-info", texts, site_dirs, "-".join(tag))
+    return made
 
 
 def preferred_tag(python_tag: str, platforms: Sequence[str] | None = None) -> str:

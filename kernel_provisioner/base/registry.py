@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Sequence
+import stat
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import locks
 from ..errors import BaseNotFound, CorruptState, LockTimeout
-from ..files import replace_text
-from ..manifest import BaseManifest
-from ..search_paths import data_path
+from ..model.manifest import BaseManifest
+from ..system import locks
+from ..system.files import replace_text
+from ..system.jupyter_paths import data_path
 
 DIRECTORY = "torch-bases"
 MANIFEST = "base.json"
 SKELETON = "skeleton.json"
 CONSTRAINTS = "constraints.txt"
 RECEIPTS = "receipts"
+_ANNOUNCED = stat.S_IXUSR  # on a lock file while its base is being removed: no disk is too full for it
+_POLL = 0.02  # seconds between looks at whether a removal has ended
 
 
 class RegisteredBase(NamedTuple):
@@ -72,12 +76,12 @@ class Register(NamedTuple):
                 return match[0]
             if match:
                 ids = ", ".join(base.manifest.id for base in match)
-                raise BaseNotFound(f"{name!r} means several bases: {ids}", fix="name one whole id")
+                raise BaseNotFound(f"{name!r} means several bases: {ids}", fix="use one full ID")
         known = ", ".join(base.manifest.id for base in self.bases) or "none"
         raise BaseNotFound(
             f"no base {name!r} is registered",
             why=f"registered: {known}",
-            fix="jupyter overlay base list  shows them; jupyter overlay base create TAG  makes one",
+            fix="jupyter overlay base list  lists them; jupyter overlay base create TAG  creates one",
         )
 
 
@@ -122,7 +126,7 @@ def read_manifest(directory: Path) -> BaseManifest:
         raise CorruptState(
             f"{path} cannot be read",
             why=str(error),
-            fix=f"remove {directory} and make the base anew with jupyter overlay base create or adopt",
+            fix=f"remove {directory} and create the base again with jupyter overlay base create or adopt",
         ) from error
     manifest = BaseManifest.from_dict(data, where=str(path))
     _parsed[path] = (mark, manifest)  # where it was replaced in between, the mark is the old one's
@@ -150,27 +154,54 @@ def is_registered(base: RegisteredBase) -> bool:
 
 
 def make_shared(directory: Path) -> None:
-    """Make ``directory`` and its parent, for all who may look there, whatever the umask."""
+    """Make ``directory`` and its parent, for all who can look there, whatever the umask."""
     for path in (directory.parent, directory):
         if not path.is_dir():
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(0o755)
 
 
-def hold(base: RegisteredBase, *, timeout: float = 5.0) -> locks.Lock | None:
-    """A shared lock on the base for a kernel's life; None where its directory takes no lock file.
+def hold(base: RegisteredBase, *, patience: float = 5.0, counts: float = 60.0) -> locks.Lock | None:
+    """A shared lock on the base for a kernel's life; None where there is none to be had.
 
-    None too where somebody locks it for longer than a removal does, which every user of the base
-    can. Raises LockTimeout where it is being removed.
+    That is where its directory takes no lock file, where the base was removed meanwhile (ask
+    ``is_registered``), and where somebody locks it for another reason, which every user of the base
+    can. Only a removal that its owner announces is waited for, at most ``patience`` seconds. An announcement
+    that is older than ``counts`` seconds is what a removal has left that was killed.
     """
+    deadline = time.monotonic() + patience
+    announced = True  # once more where the removal that was in the way has just been given up
+    while True:
+        try:
+            return locks.shared(base.lock_path)
+        except LockTimeout:
+            if not (announced and is_registered(base)) or time.monotonic() >= deadline:
+                return None
+            announced = _is_announced(base, counts)
+        except OSError:
+            return None  # a system base whose admin left no lock file: nobody could see us anyway
+        if announced:
+            time.sleep(_POLL)
+
+
+@contextlib.contextmanager
+def announced_removal(base: RegisteredBase) -> Iterator[None]:
+    """Let launches wait for the end of a removal, by what only the owner of the lock file can set."""
+    base.lock_path.touch()
+    mode = stat.S_IMODE(base.lock_path.stat().st_mode) & ~_ANNOUNCED
+    base.lock_path.chmod(mode | _ANNOUNCED)
     try:
-        return locks.shared(base.lock_path, timeout=timeout)
-    except LockTimeout:
-        if is_registered(base):
-            return None
-        raise
-    except OSError:
-        return None  # a system base whose admin left no lock file: nobody could see us anyway
+        yield
+    finally:
+        base.lock_path.chmod(mode)
+
+
+def _is_announced(base: RegisteredBase, counts: float) -> bool:
+    """Asked just after the file was opened, which is when NFS asks its server how the file is now."""
+    with contextlib.suppress(OSError):
+        status = base.lock_path.stat()
+        return bool(status.st_mode & _ANNOUNCED) and abs(time.time() - status.st_ctime) < counts
+    return False
 
 
 def _text(alias: Path) -> str:

@@ -9,70 +9,109 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import room
-from ..aside import Aside
 from ..errors import BuildFailed, InstallFailed, OverlayError
+from ..inkernel.shared import layout, links
+from ..inkernel.shared.packages import named_in
 from ..overlay import store
-from ..overlay.skeleton import CONSTRAINTS, remove_tree, write_receipts
-from ..pausepoint import pause
-from ..uv_facts import uv_path
-from ..uv_failures import may_pass
+from ..overlay.guards import Terms, give_way_to_uv
+from ..overlay.skeleton import link_lib64, remove_tree, site_packages, write_receipts
+from ..policy.rules import url_in
+from ..store import fill
+from ..store.entry import bytes_of
+from ..system import os_errors
+from ..system.background import Aside
+from ..system.pause_points import pause
+from ..uv.discovery import uv_path
+from ..uv.messages import system_errors
 from . import processors
-from .order import Order
 from .progress import Progress
-from .solve import Solution, Solver
-from .staging import Installed, readdress, verify
+from .solution import Solution, without_wheel
+from .solve import Solver
+from .spec import BuildSpec
+from .stage import Installed, readdress, verify
+from .supply import entries_in, lay, lock_of, supply
 
 if TYPE_CHECKING:
-    from .whole import Distribution
+    from .consistency import Distribution
 
 
-def build(order: Order, root: store.Store, progress: Progress, *, cell_ran: bool) -> bool:
+def build(spec: BuildSpec, progress: Progress, *, cell_ran: bool) -> bool:
     """Build and publish the overlay; False where it has to wait for the user's first cell.
 
     Raises OverlayError with cause and fix; then nothing is published.
     """
     started = time.monotonic()
-    order = order._replace(begun=started)
-    builds = cell_ran and order.policy.builds
-    if order.exact is None:
-        order.policy.refuse_unlocked()
-    with _scratch(order.generation) as scratch:
-        with processors.one_left() if not cell_ran else contextlib.nullcontext():
-            solution = Solver(order, root, progress, scratch, builds=builds).solve()
-        if solution is None:
+    spec = spec._replace(begun=started)
+    builds = cell_ran and spec.policy.builds
+    if spec.exact is None:
+        spec.policy.refuse_unlocked()
+    with scratch_of(spec.generation) as scratch, fill.held(spec.wheels):
+        found = solve_and_install(spec, progress, scratch, builds=builds, beside_kernel=not cell_ran)
+        if found is None:
             return False
-        pause("planned")
-        try:
-            installed = install(order, solution, progress, builds=builds)
-        except InstallFailed as error:
-            if not may_pass(error):  # the next try looks for something else
-                root.lock_path(order.key).unlink(missing_ok=True)
-            if order.exact:
-                from .exact import naming_files
-
-                raise naming_files(error, order.exact) from error
-            what = error.what + room.needed(error.why, solution.packages)
-            raise InstallFailed(what, why=error.why, fix=error.fix) from error
+        solution, installed = found
         pause("verified")
-        order.refuse_late()
-        _publish(order, solution, installed, time.monotonic() - started)
+        spec.refuse_late()
+        _publish(spec, solution, installed, time.monotonic() - started)
         count = f"{len(installed)} package{'s' * (len(installed) != 1)}"
         progress.say("ready", f"{count} added", total=len(installed))
+        solution.keep(spec.known)
     return True
 
 
+def solve_and_install(
+    spec: BuildSpec,
+    progress: Progress,
+    scratch: Path,
+    *,
+    builds: bool,
+    upgrade: bool = False,
+    beside_kernel: bool = False,
+) -> tuple[Solution, list[Installed]] | None:
+    """What is in staging then, and the solution that it came from; None where that waits for a cell.
+
+    What is known of an earlier build is a short cut: where it leads nowhere (the index has moved, its
+    credentials have changed, the cache was emptied), all is looked up as if nothing were known, which is
+    what ``upgrade`` asks for at once. ``beside_kernel``: a kernel is starting, and needs a processor.
+    """
+    with processors.one_left() if beside_kernel else contextlib.nullcontext():
+        solution = Solver(spec, progress, scratch, builds=builds).solve(upgrade=upgrade)
+    if solution is None:
+        return None
+    if spec.adds and not solution.versions:
+        return solution, []
+    pause("planned")
+    try:
+        installed = _install(spec, solution, progress, scratch, builds=builds)
+        return solution.only([package["name"] for package in installed]), installed
+    except InstallFailed as error:
+        if not solution.known:
+            raise _told(error, spec, solution) from error
+    return solve_and_install(
+        spec, progress, scratch, builds=builds, upgrade=True, beside_kernel=beside_kernel
+    )
+
+
+def _told(error: InstallFailed, spec: BuildSpec, solution: Solution) -> InstallFailed:
+    if spec.exact:
+        from .from_lock import naming_files
+
+        return naming_files(error, spec.exact)
+    what = error.what + os_errors.needed(system_errors(error.why), solution.packages)
+    return InstallFailed(what, why=error.why, fix=error.fix)
+
+
 @contextlib.contextmanager
-def _scratch(generation: store.Generation) -> Iterator[Path]:
+def scratch_of(generation: store.Generation) -> Iterator[Path]:
     """A directory for the files of one build, which nobody else looks at: the builder's lock is held.
 
     Not by ``tempfile``, see ``files``; and gone only once the overlay is published, which a cell waits for.
     """
-    scratch = generation.path / "scratch"
+    scratch = generation.path / layout.SCRATCH
     remove_tree(scratch)  # one who was killed has left it
     scratch.mkdir(mode=0o700)
     try:
@@ -81,52 +120,95 @@ def _scratch(generation: store.Generation) -> Iterator[Path]:
         remove_tree(scratch)
 
 
-def _write_receipts(order: Order) -> None:
+def _write_receipts(spec: BuildSpec) -> None:
     """What installers need of the overlay; not written by the launch, for the kernel needs none of it."""
-    write_receipts(order.generation.path, order.manifest, order.base.skeleton_path, uv=uv_path())
+    terms = Terms(spec.policy, spec.index_template)
+    write_receipts(spec.generation.path, spec.base, terms, uv=uv_path())
     pause("laid out")
 
 
-def install(order: Order, solution: Solution, progress: Progress, *, builds: bool) -> list[Installed]:
-    """Unpack the lock's packages into staging, check every file, and name what is there."""
-    staging = order.generation.path / store.STAGING
-    tool, python = order.uv, order.python
-
-    def attempt(options: Sequence[str]) -> None:
-        remove_tree(staging)  # never repaired: what is there may be half of a package
-        tool.install_lock(python, solution.lock, staging, options, on_line=progress.hear)
-
+def _install(
+    spec: BuildSpec, solution: Solution, progress: Progress, scratch: Path, *, builds: bool
+) -> list[Installed]:
+    """Lay the lock's packages into staging, check every file, and name what is there."""
+    staging = spec.generation.path / layout.STAGING
+    tool, python = spec.uv_at(spec.upstream), spec.python
     progress.say("install", "Installing")
     # The lock holds no credentials; uv finds them by the index that they belong to.
-    sources = _sources(solution) if order.policy.buildable else None
+    sources = without_wheel(solution.packages) if spec.policy.buildable else None
     options = [
-        *tool.index_options(order.upstream),
-        *order.index_options,
-        *order.build_options(sources, builds=builds),
+        *spec.index_options,
+        *spec.build_options(sources, builds=builds),
     ]
-    receipts = Aside(lambda: _write_receipts(order))  # while uv unpacks, which takes longer
+
+    def install(lock: Path, prefix: Path, *more: str) -> None:
+        def attempt(*last: str) -> None:
+            remove_tree(prefix)  # never repaired: what is there may be half of a package
+            (prefix / "lib").mkdir(parents=True)
+            link_lib64(prefix)
+            tool.install_lock(python, lock, prefix, [*options, *more, *last], on_line=progress.hear)
+
+        try:
+            attempt("--offline")
+        except InstallFailed:
+            if spec.policy.offline:
+                raise
+            attempt()
+
+    receipts = Aside(lambda: _write_receipts(spec))  # while uv unpacks, which takes longer
     try:
-        attempt([*options, "--offline"])
-    except InstallFailed:
-        if order.policy.offline:
-            raise
-        attempt(options)
-    finally:
+        supplied = supply(spec, solution, scratch, install)
+        staged = solution.lock
+        if supplied.entries:
+            staged = scratch / "pylock.others.toml"
+            staged.write_text(lock_of(solution, supplied.others), encoding="utf-8")
+        remove_tree(staging)
+        if supplied.others or not supplied.entries:
+            install(staged, staging)
+        else:
+            (staging / "lib").mkdir(parents=True)
+            link_lib64(staging)
+        in_the_way = lay(spec, supplied, staging, solution.replaced)
         receipts.result()
-    if order.policy.max_bytes is not None:
-        order.policy.refuse_bytes(bytes_in(staging), "the extras are, unpacked,")
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            receipts.result()
+        if isinstance(error, OSError) and (lack := os_errors.lack_of(error, spec.generation.path)):
+            what = f"the packages could not be installed: {lack.what}"
+            raise InstallFailed(what, why=lack.why, fix=lack.fix) from error
+        raise
+    if spec.policy.max_bytes is not None:
+        what = "the overlay would come to" if spec.adds else "the extras are, unpacked,"
+        own = spec.generation.path.glob("lib/python*/site-packages") if spec.adds else ()
+        linked = {*entries_in(staging), *(entries_in(spec.generation.path) if spec.adds else ())}
+        weight = bytes_in(staging) + sum(map(bytes_in, own)) + sum(map(bytes_of, linked))
+        spec.policy.refuse_bytes(weight, what)
     pause("unpacked")
     progress.say("verify", "Checking every file")
-    installed = verify(staging, order.manifest, solution.replaced, order.root / store.CHECKED)
-    readdress(staging, python, order.generation.python)
-    if order.exact:
-        _check_whole(order, installed)
-    return installed
+    installed = verify(
+        staging,
+        spec.manifest,
+        solution.versions,
+        solution.replaced,
+        spec.root / store.CHECKED,
+        supplied.names,
+        _imported_from(spec),
+    )
+    if in_the_way:
+        links.free(spec.generation.path, in_the_way)
+    readdress(staging, python, spec.generation.python)
+    if not spec.adds and any(package["name"] == "uv" for package in installed):
+        give_way_to_uv(spec.generation.path, site_packages(spec.generation.path))
+    return _whole(spec, installed, progress) if spec.exact else installed
 
 
-def _sources(solution: Solution) -> set[str]:
-    """The packages that are to be built, for want of a wheel."""
-    return {package["name"] for package in solution.packages if not package.get("wheels")}
+def _imported_from(spec: BuildSpec) -> frozenset[str]:
+    """The directories that wheels of sources on this machine let Python import from."""
+    if not spec.local:
+        return frozenset()
+    from .source import imported_from
+
+    return imported_from(map(url_in, spec.local))
 
 
 def bytes_in(directory: Path) -> int:
@@ -138,58 +220,76 @@ def bytes_in(directory: Path) -> int:
     )
 
 
-def _check_whole(order: Order, installed: list[Installed]) -> None:
-    """Raise InstallFailed where a lock's packages do not go with each other or with this base."""
-    from .whole import needs, upset
+def _whole(spec: BuildSpec, installed: list[Installed], progress: Progress) -> list[Installed]:
+    """Those of a lock's packages that the extras need; the others are taken out.
 
-    here = everything(order.generation)
-    python = order.manifest.python
-    faults = [
-        *needs(order.extras, here, python).faults,
-        *upset([package["name"] for package in installed], here, python),
-    ]
+    Raises InstallFailed where they do not go with each other or with this base.
+    """
+    from .consistency import needed, upset
+    from .strays import without_strays
+
+    python = spec.manifest.python
+    found = needed(spec.extras, *staged_and_base(spec.generation), python)
+    installed = without_strays(spec, installed, found.names, progress)
+    staged, base = staged_and_base(spec.generation)
+    faults = [*found.faults, *upset(staged, {**base, **staged}, python)]
     if faults:
         raise InstallFailed(
-            f"the notebook's lock is not whole on {order.manifest.id}: {faults[0]}",
+            f"the notebook's lock is not whole on {spec.manifest.id}: {faults[0]}",
             why="\n".join(dict.fromkeys(faults)),
-            fix="jupyter overlay lock NOTEBOOK  on this machine makes one that is",
+            fix="jupyter overlay lock NOTEBOOK  on this machine makes one that is" + _or_source(spec),
         )
+    return installed
+
+
+def _or_source(spec: BuildSpec) -> str:
+    """What else helps where the lock lacks what is declared: its author had it from a directory."""
+    known = {*(spec.exact.pins if spec.exact else ()), *spec.manifest.distributions}
+    lacking = [name for name in map(named_in, spec.extras) if name not in known]
+    if not lacking:
+        return ""
+    own = f"where {', '.join(lacking)} is a library of its author's, and you have that"
+    return f";\n{own}:\n  jupyter overlay add NOTEBOOK -e DIRECTORY"
 
 
 def everything(generation: store.Generation) -> dict[str, Distribution]:
     """All distributions of an overlay that is being built: those in staging, then the base's."""
-    from .whole import distributions
-
-    sites = "lib*/python*/site-packages"
-    staged = sorted((generation.path / store.STAGING).glob(sites))
-    return distributions([*staged, *sorted(generation.path.glob(sites))])
+    staged, base = staged_and_base(generation)
+    return {**base, **staged}
 
 
-def _publish(order: Order, solution: Solution, installed: list[Installed], seconds: float) -> None:
+def staged_and_base(
+    generation: store.Generation,
+) -> tuple[dict[str, Distribution], dict[str, Distribution]]:
+    """The distributions of an overlay that is being built: those in staging, and the base's."""
+    from .consistency import distributions
+
+    sites = "lib/python*/site-packages"
+    staged = distributions(sorted((generation.path / layout.STAGING).glob(sites)))
+    return staged, distributions(sorted(generation.path.glob(sites)))
+
+
+def _publish(spec: BuildSpec, solution: Solution, installed: list[Installed], seconds: float) -> None:
     """Write what the overlay is, last of all; before this it does not exist."""
-    if solution.replaced:
-        versions = dict(order.manifest.distributions)
-        versions.update({name: new for name, (_, new) in solution.replaced.items()})
-        lines = [f"{name}=={version}\n" for name, version in sorted(versions.items())]
-        (order.generation.path / CONSTRAINTS).write_text("".join(lines), encoding="utf-8")
     content: dict[str, Any] = {
-        "base": order.manifest.id,
-        "extras": list(order.extras),
+        "base": spec.manifest.id,
+        "extras": list(spec.extras),
         "installed": installed,
         "replaced": {name: list(pair) for name, pair in solution.replaced.items()},
+        layout.ENTRIES: entries_in(spec.generation.path / layout.STAGING),
         "seconds": round(seconds, 3),
     }
-    order.generation.write(store.OVERLAY, content)
+    spec.generation.write(layout.OVERLAY, content)
 
 
 def failure_of(error: BaseException, generation: store.Generation) -> OverlayError:
     """Any error of a build in ``generation`` as one that can be told in a cell."""
     if isinstance(error, OverlayError):
         return error
-    if isinstance(error, OSError) and (lack := room.lack_of(error, generation.path)):
+    if isinstance(error, OSError) and (lack := os_errors.lack_of(error, generation.path)):
         return BuildFailed(f"the overlay could not be built: {lack.what}", why=lack.why, fix=lack.fix)
     return BuildFailed(
         "the overlay could not be built",
         why=f"{type(error).__name__}: {error}",
-        fix="restart the kernel; jupyter overlay doctor  looks for what is wrong",
+        fix="restart the kernel; jupyter overlay doctor  checks this machine",
     )

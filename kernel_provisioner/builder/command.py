@@ -1,11 +1,12 @@
 """The builder's command line, which launches and kernels speak.
 
     python -m kernel_provisioner.builder GENERATION [--cell-ran] [--lock-fd FD]
-    python -m kernel_provisioner.builder GENERATION --add REQUIREMENT...
+    python -m kernel_provisioner.builder GENERATION --add [--declared] REQUIREMENT...
 
 ``GENERATION`` is the directory of the overlay to build, or to install something into. ``--cell-ran``: the
-user has run a cell, so source builds may run. ``FD`` is the builder's lock, already held. Read without
-``argparse``, whose import takes milliseconds, and a cell waits.
+user has run a cell, so source builds may run. ``--declared``: a cell of the notebook says so itself. ``FD``
+is the builder's lock, already held. Read without ``argparse``, whose import takes milliseconds, and a cell
+waits.
 """
 
 from __future__ import annotations
@@ -18,15 +19,21 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from .. import locks, process
-from ..errors import InstallFailed, LockTimeout, ResolutionFailed
+from ..errors import CorruptState, InstallFailed, LockTimeout, OverlayError, ResolutionFailed
+from ..inkernel.shared import heartbeat, layout
+from ..inkernel.shared.environment import INDEX_VARIABLE
+from ..inkernel.shared.packages import named_in
 from ..overlay import store
 from ..overlay.skeleton import remove_tree
-from ..pausepoint import pause
-from . import limits, turns
+from ..system import locks, processes
+from ..system.pause_points import pause
+from . import limits, queue
 from .build import build, failure_of
-from .order import Order
 from .progress import Progress
+from .spec import BuildSpec
+from .supply import compile_new
+
+_DECLARED = "--declared"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,9 +58,12 @@ def _add(generation: store.Generation, requirements: list[str]) -> int:
     from .add import add
 
     try:
-        with locks.exclusive(generation.path / store.BUILDER_LOCK, timeout=600):
-            order = Order.read(generation, generation.path.parent.parent)
-            outcome: dict[str, object] = {"changed": add(order, requirements)}
+        with locks.exclusive(generation.path / layout.BUILDER_LOCK, timeout=600):
+            spec = BuildSpec.read(generation, generation.path.parent.parent, _index_template())
+            with limits.deadline(spec.uv.whole_timeout), processes.guarded():
+                wanted = [word for word in requirements if word != _DECLARED]
+                added = add(spec, wanted, declared=len(wanted) < len(requirements))
+            outcome: dict[str, object] = {**added._asdict(), "offer": added.offer._asdict()}
     except Exception as error:  # the edge: whatever failed is told by the magic
         outcome = dict(failure_of(error, generation).as_dict())
     sys.stdout.write(json.dumps(outcome) + "\n")
@@ -61,61 +71,93 @@ def _add(generation: store.Generation, requirements: list[str]) -> int:
 
 
 def _build(generation: store.Generation, held: int, *, cell_ran: bool) -> int:
-    progress = Progress(generation.path / store.PROGRESS)
+    progress = Progress(generation.path / layout.PROGRESS)
     if held >= 0:
-        lock = locks.Lock(generation.path / store.BUILDER_LOCK, held)
+        lock = locks.Lock(generation.path / layout.BUILDER_LOCK, held)
         os.set_inheritable(held, False)
         limits.end_when_alone(generation)
     else:
         try:
             # A moment's wait: the collector, looking whether anybody builds, holds it for less.
-            lock = locks.exclusive(generation.path / store.BUILDER_LOCK, timeout=1.0)
+            lock = locks.exclusive(generation.path / layout.BUILDER_LOCK, timeout=1.0)
         except LockTimeout:
             return 0  # another builder is at it
     with lock:
-        if (generation.path / store.OVERLAY).exists():
+        if (generation.path / layout.OVERLAY).exists():
             return 0
+        heartbeat.beat(generation.path)
         try:
             _build_or_look_elsewhere(generation, progress, cell_ran=cell_ran)
         except (Exception, SystemExit) as error:  # the edge: whatever failed is told in the waiting cell
             return _give_up(generation, progress, error)
+        if (generation.path / layout.OVERLAY).exists():
+            with contextlib.suppress(OSError):
+                compile_new(BuildSpec.read(generation, generation.path.parent.parent, ""))
     return 0
 
 
 def _give_up(generation: store.Generation, progress: Progress, error: BaseException) -> int:
     """Leave nothing half-built, and the reason where somebody may ask for it; the exit status."""
-    if (generation.path / store.OVERLAY).exists():  # only the last words could not be written
+    if (generation.path / layout.OVERLAY).exists():  # only the last lines could not be written
         return 0
-    remove_tree(generation.path / store.STAGING)  # on a full disk that makes room for the reason
+    remove_tree(generation.path / layout.STAGING)  # on a full disk that makes room for the reason
     if isinstance(error, SystemExit):
         raise error
-    told = failure_of(error, generation)
+    told = _with_way_out(failure_of(error, generation), generation)
     with contextlib.suppress(OSError):  # where there is still no room, the kernel sees that for itself
-        generation.write(store.FAILED, {"failure": told.as_dict()})
+        generation.write(layout.FAILED, {"failure": told.as_dict()})
         progress.say("failed", told.what)
     return 1
 
 
+def _with_way_out(error: OverlayError, generation: store.Generation) -> OverlayError:
+    """``error``, with what lets go of what the notebook does not declare: it may be what fails."""
+    with contextlib.suppress(CorruptState):
+        said = generation.read(layout.SPEC)
+        asked = said["order"]["extras"]
+        added = [extra for extra in asked if extra not in said.get("declared", asked)]
+        if added:
+            names = " ".join(map(named_in, added))
+            way = f"{', '.join(added)} came with %overlay add; to go on without:\n"
+            error.fix = "\n".join(
+                filter(None, [error.fix, f"{way}  jupyter overlay remove NOTEBOOK {names}"])
+            )
+    return error
+
+
 def _build_or_look_elsewhere(generation: store.Generation, progress: Progress, *, cell_ran: bool) -> None:
     root = store.Store(generation.path.parent.parent)
-    order = Order.read(generation, root.root)
+    spec = BuildSpec.read(generation, root.root, _index_template())
     pause("begun")
-    whole_timeout = order.uv.whole_timeout
-    known = root.lock_path(order.key)
+    whole_timeout = spec.uv.whole_timeout
     try:
-        with turns.only_one(root.root, known, progress):
-            kind = "source" if cell_ran else "known" if known.exists() else "new"
-            turn = turns.turn(root.root, kind, progress)
-            with turn, limits.deadline(whole_timeout), process.guarded():
-                build(order, root, progress, cell_ran=cell_ran)
+        with queue.single_flight(root.root, spec.known, progress):
+            kind = "source" if cell_ran else "known" if spec.known.exists() else "new"
+            build_slot = queue.build_slot(root.root, kind, progress)
+            with build_slot, limits.deadline(whole_timeout), processes.guarded():
+                try:
+                    build(spec, progress, cell_ran=cell_ran)
+                except processes.Frozen:  # whoever stopped uv may not do so again
+                    build(spec, progress, cell_ran=cell_ran)
     except ResolutionFailed as error:
-        from .elsewhere import look_elsewhere
+        from .other_bases import look_elsewhere
 
-        builds = cell_ran and order.policy.builds
+        builds = cell_ran and spec.policy.builds
+        if error.meant:  # a slip of the pen, on every base
+            raise
         told = error
         with contextlib.suppress(InstallFailed), limits.deadline(whole_timeout):
-            told = look_elsewhere(order, root, progress, error, builds=builds)
+            told = look_elsewhere(spec, root, progress, error, builds=builds)
         raise told from error
+
+
+def _index_template() -> str:
+    """Where PyTorch's packages are, with the credentials for it: as a launch says, or as the settings do."""
+    if said := os.environ.pop(INDEX_VARIABLE, ""):
+        return said
+    from ..settings import load_settings  # a kernel has started this, and does not know the settings
+
+    return load_settings().index_template
 
 
 def _end(number: int, _: FrameType | None) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from .. import locks
 from ..errors import InstallFailed
+from ..inkernel.shared import layout
 from ..overlay import store
+from ..system import locks
 
 _LOOK = 0.5  # seconds between two looks whether anybody waits
 _ALONE = 4  # looks in a row that see nobody; a kernel that restarts lets go for a moment
@@ -41,7 +42,7 @@ def deadline(seconds: float) -> Iterator[None]:
     except _Expired:
         raise InstallFailed(
             f"the overlay was not built within {seconds / 60:.0f} minutes",
-            why="the packages or their index are too slow",
+            why="the packages are too large or the index is too slow",
             fix="restart the kernel to try again, for what has been fetched is in uv's cache;"
             " over a slow line set UV_HTTP_TIMEOUT, by default 30 (seconds), and all deadlines grow with it",
         ) from None
@@ -56,8 +57,8 @@ def end_when_alone(generation: store.Generation) -> None:
     To be called by a builder that a kernel was started with, and that holds the builder's lock: where
     that lock keeps nobody else out, nobody can tell who waits, and the build goes on.
     """
-    if locks.is_held(generation.path / store.BUILDER_LOCK):
-        path = generation.path / store.USE_LOCK
+    if locks.is_held(generation.path / layout.BUILDER_LOCK):
+        path = generation.path / layout.USE_LOCK
         threading.Thread(target=_watch, args=(path,), name="end-when-alone", daemon=True).start()
 
 

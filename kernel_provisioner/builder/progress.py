@@ -1,14 +1,11 @@
-"""What the builder tells the waiting cell: lines of JSON in a file that the kernel follows.
-
-Each line: ``phase`` (wait, plan, fetch, install, verify, ready, failed, needs-cell), ``message`` for
-people, and where it is known ``done`` and ``total`` (downloads and builds).
-"""
+"""What the builder tells the waiting cell: events in a file that the kernel follows, see ``read_events``."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
+
+from ..uv.messages import step_of
 
 WAITS_FOR_CELL = "needs-cell"
 
@@ -20,6 +17,8 @@ class Progress:
         self._path = path
         self._total = 0
         self._done = 0
+        self._sizes: dict[str, int] = {}
+        self._come: set[str] = set()
 
     def say(self, phase: str, message: str, **fields: object) -> None:
         """Append one event."""
@@ -32,9 +31,20 @@ class Progress:
 
         Counted are the downloads and builds that uv names; small packages come without a word.
         """
-        if match := re.match(r"\s*(Downloading|Building|Built|Downloaded) (.+)", line):
-            self._total += match.group(1) in ("Downloading", "Building")
-            self._done += match.group(1) in ("Downloaded", "Built")
-            self.say("fetch", f"{match.group(1)} {match.group(2)}", done=self._done, total=self._total)
-        elif match := re.match(r"\s*Prepared (\d+ packages?)", line):
-            self.say("install", f"Unpacked {match.group(1)}")
+        step = step_of(line)
+        if step is None:
+            return
+        if step.verb == "Prepared":
+            self.say("install", f"Unpacked {step.what}")
+            return
+        self._total += step.begins
+        self._done += step.ends
+        if step.begins and step.bytes:
+            self._sizes[step.name] = step.bytes
+        if step.ends:
+            self._come.add(step.name)
+        sizes = {}
+        if total := sum(self._sizes.values()):
+            come = sum(size for name, size in self._sizes.items() if name in self._come)
+            sizes = {"bytes": come, "total_bytes": total}
+        self.say("fetch", f"{step.verb} {step.what}", done=self._done, total=self._total, **sizes)

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from traitlets import List, Unicode
+from traitlets import Bool, List, Unicode
 
 from ..base import registry
 from ..base.adopt import adopt_base
-from ..base.create import create_base
-from ..base.installers import BaseSpec
 from ..base.maintain import describe_holders, remove_base, verify_base
 from ..base.publish import Created
-from ..base.registry import RegisteredBase
+from ..base.snapshot import own_python
 from ..errors import BaseNotFound
-from ..uv import find_uv
-from ..venv.notes import standing_on
+from ..project.notes import gone_from, standing_on
+from ..runs.bases import create, created_data, described, refuse_own
+from ..runs.use import use_base
 from .common import CommandGroup, OverlayApp, PlacedApp
 from .progress import progress_on
 
 
 class CreateApp(PlacedApp):
-    """Install a base: torch of one accelerator tag, ipykernel, pip and numpy, shared by all notebooks.
+    """Install a base: torch for one accelerator, with ipykernel, pip and numpy, shared by all notebooks.
 
-    With --installer auto, torch comes from PyTorch's index through uv; where that cannot be
-    reached, from wherever pip is set up to look (find-links, mirrors). Only a build for TAG is
-    ever taken, and what was used is said.
+    With --installer auto, torch comes from PyTorch's index through uv. If that index cannot be reached, pip
+    is asked, with the indexes and find-links that it is configured with. Only a build for TAG is accepted.
+    The command prints where torch came from. A base that is there already and has what is asked for is kept;
+    --upgrade looks for a newer torch.
     """
 
     usage = "jupyter overlay base create TAG [options]"
@@ -45,33 +44,40 @@ class CreateApp(PlacedApp):
         "installer": "CreateApp.installer",
         "find-links": "CreateApp.find_links",
     }
+    flags = {
+        **PlacedApp.flags,
+        "upgrade": (
+            {"CreateApp": {"upgrade": True}},
+            "Look for a newer torch, though there is such a base already.",
+        ),
+    }
+    upgrade = Bool(False, help="Look for a newer torch where there is a base already.").tag(config=True)
     torch = Unicode("", help="torch's version (2.8.0) or specifier ('>=2.6,<2.8'); default: the newest.").tag(
         config=True
     )
-    python = Unicode("", help="The base's Python: a path or a version; default: the one running this.").tag(
-        config=True
-    )
-    packages = List(Unicode(), help="A further package for the base; may be given again.").tag(config=True)
-    installer = Unicode("auto", help="auto, uv or pip.").tag(config=True)
-    find_links = List(Unicode(), help="A directory or page of wheels; may be given again.").tag(config=True)
+    python = Unicode(
+        "", help="The base's Python: a path or a version; default: the Python of this command."
+    ).tag(config=True)
+    packages = List(Unicode(), help="Another package for the base; can be repeated.").tag(config=True)
+    installer = Unicode("auto", help="auto (the default), uv or pip.").tag(config=True)
+    find_links = List(Unicode(), help="A directory or page with wheels; can be repeated.").tag(config=True)
 
     def run(self) -> int | None:
         (tag,) = self.words(1, 1)
         if self.installer not in ("auto", "uv", "pip"):
             raise BaseNotFound(f"--installer {self.installer!r} is none", fix="write auto, uv or pip")
         settings = self.settings()
-        for place in ("pip's own settings" if self.installer == "pip" else "", *self.find_links):
-            if place:
-                settings.policy.refuse_sources(place)
-        spec = BaseSpec(tag, self.torch, tuple(self.packages), tuple(map(_place, self.find_links)))
         with progress_on(self.console) as progress:
-            created = create_base(
-                spec,
-                data_dir=self.jupyter_data,
+            created = create(
+                tag,
+                settings,
+                torch=self.torch,
+                packages=self.packages,
                 python=self.python,
-                installer="uv" if settings.policy.indexes else self.installer,
-                template=settings.index_template,
-                uv=find_uv(policy=settings.policy),
+                installer=self.installer,
+                find_links=[_place(place) for place in self.find_links],
+                data_dir=self.jupyter_data,
+                upgrade=self.upgrade,
                 progress=progress.step,
             )
         _tell(self, created)
@@ -79,7 +85,7 @@ class CreateApp(PlacedApp):
 
 
 class AdoptApp(PlacedApp):
-    """Use an existing environment (venv, conda, system Python) as a base, without writing into it."""
+    """Register an existing environment (venv, conda, system Python) as a base. It is never changed."""
 
     usage = "jupyter overlay base adopt PATH [--tag TAG] [options]"
     description = __doc__
@@ -88,10 +94,11 @@ class AdoptApp(PlacedApp):
     jupyter overlay base adopt ~/venvs/ml --tag cu126
     """
     aliases = {**PlacedApp.aliases, "tag": "AdoptApp.tag"}
-    tag = Unicode("", help="The tag to register it under; default: what its torch says.").tag(config=True)
+    tag = Unicode("", help="The tag to register it under; default: the tag of its torch.").tag(config=True)
 
     def run(self) -> int | None:
         (path,) = self.words(1, 1)
+        refuse_own(self.jupyter_data, self.settings())
         with progress_on(self.console) as progress:
             created = adopt_base(
                 Path(path).expanduser().absolute(),
@@ -104,7 +111,7 @@ class AdoptApp(PlacedApp):
 
 
 class ListApp(OverlayApp):
-    """List the bases; a star marks the one that its tag means. What cannot be used is named, with its fix."""
+    """List the bases. A star marks the default of each tag. Broken bases are listed with their fix."""
 
     usage = "jupyter overlay base list [--json]"
     description = __doc__
@@ -113,7 +120,7 @@ class ListApp(OverlayApp):
     def run(self) -> int | None:
         self.words(0, 0)
         register = registry.read_register()
-        data = [_described(base, register) for base in register.bases]
+        data = [described(base, register) for base in register.bases]
         lines = [
             f"{'*' if entry['default'] else ' '} {entry['id']}  torch {entry['torch']}  "
             f"Python {entry['python']}"
@@ -121,12 +128,12 @@ class ListApp(OverlayApp):
             for entry in data
         ]
         lines += [f"! {error.what}\n  fix: {error.fix}" for error in register.damaged]
-        self.emit(data, lines or ["no base yet; jupyter overlay base create cpu  makes one"])
+        self.emit(data, lines or ["no base yet. Create one: jupyter overlay base create cpu"])
         return None
 
 
 class ShowApp(OverlayApp):
-    """Show one base: what it holds, where it is, and what runs and stands on it."""
+    """Show one base: its packages, its location, and the kernels and projects that use it."""
 
     usage = "jupyter overlay base show ID [--json]"
     description = __doc__
@@ -139,7 +146,7 @@ class ShowApp(OverlayApp):
         venvs = [str(path) for path in standing_on(Path(self.settings().overlay_root), base)]
         data = {
             **base.manifest.as_dict(),
-            **_described(base, register),
+            **described(base, register),
             "kernels": describe_holders(base),
             "venvs": venvs,
         }
@@ -167,7 +174,8 @@ class VerifyApp(OverlayApp):
     def run(self) -> int | None:
         (name,) = self.words(1, 1)
         base = registry.read_register().get(name)
-        verdict = verify_base(base)
+        with self.working("Checking every file, and importing torch"):
+            verdict = verify_base(base)
         data = {
             "id": base.manifest.id,
             "sound": verdict.sound,
@@ -179,16 +187,16 @@ class VerifyApp(OverlayApp):
         bad = [
             f"{base.manifest.id} has {len(verdict.faults)} faults:",
             *verdict.faults,
-            f"fix: jupyter overlay base remove {base.manifest.id}, then create it anew",
+            f"fix: jupyter overlay base remove {base.manifest.id}, then create it again",
         ]
         self.emit(data, [good] if verdict.sound else bad)
         return 0 if verdict.sound else 1
 
 
 class RemoveApp(OverlayApp):
-    """Remove a base that no kernel runs on and no environment of a project of yours stands on.
+    """Remove a base that no running kernel and no project environment uses.
 
-    An adopted environment itself stays as it is.
+    Removing an adopted base only unregisters it: the environment itself stays.
     """
 
     usage = "jupyter overlay base remove ID [--json]"
@@ -199,15 +207,24 @@ class RemoveApp(OverlayApp):
         (name,) = self.words(1, 1)
         base = registry.read_register().get(name)
         root = Path(self.settings().overlay_root)
-        removed = remove_base(
-            base, data_dir=base.directory.parent.parent, standing=lambda: standing_on(root, base)
+        gone = gone_from(root, base)
+        with self.working(f"Removing {base.manifest.id}"):
+            removed = remove_base(
+                base, data_dir=base.directory.parent.parent, standing=lambda: standing_on(root, base)
+            )
+        told = [
+            f"{path}, an environment on it, is no longer there. If it was moved:  jupyter overlay sync DIR"
+            for path in gone
+        ]
+        self.emit(
+            {"removed": removed, "gone": list(map(str, gone))},
+            [*(f"removed {line}" for line in removed), *told],
         )
-        self.emit({"removed": removed}, [f"removed {line}" for line in removed])
         return None
 
 
 class DefaultApp(OverlayApp):
-    """Let a tag mean a certain base: kernels started from now on run on it, running ones stay."""
+    """Set the base that a tag stands for. New kernels use it; running kernels keep theirs."""
 
     usage = "jupyter overlay base default TAG ID [--json]"
     description = __doc__
@@ -228,8 +245,36 @@ class DefaultApp(OverlayApp):
         return None
 
 
+class UseApp(OverlayApp):
+    """Let a notebook run on a base: write the kernel or the accelerator that chooses it into the notebook.
+
+    Only what is needed changes, and no other value in the file.
+    """
+
+    usage = "jupyter overlay base use NOTEBOOK TAG|ID [--json]"
+    description = __doc__
+    examples = """
+    jupyter overlay base use train.ipynb cu126
+    jupyter overlay base use train.ipynb cpu-torch2.8.0-py311-0a1b2c3d
+    """
+
+    def run(self) -> int | None:
+        notebook, name = self.words(2, 2)
+        use = use_base(notebook, name, self.settings())
+        title, lines = use.notebook.name, []
+        if use.said:
+            made = self.make(use.notebook, use.change, use.write)
+            said = ", ".join(f"{key} {value}" for key, value in use.said.items())
+            lines = [f"{title} now says {said}", f"Restart the kernel to run on {use.base}.", *made.lines]
+        self.emit(
+            {"notebook": str(use.notebook), "base": use.base, "changed": use.said},
+            lines or [f"{title} runs on {use.base} already"],
+        )
+        return None
+
+
 class BaseApp(CommandGroup):
-    """Manage the shared torch environments that notebooks stand on."""
+    """Manage the bases: the shared torch environments that notebooks run on."""
 
     name = "jupyter-overlay base"
     usage = "jupyter overlay base COMMAND [--help]"
@@ -245,42 +290,23 @@ class BaseApp(CommandGroup):
         "show": (ShowApp, "Show one base."),
         "verify": (VerifyApp, "Check a base's files, and import its torch."),
         "remove": (RemoveApp, "Remove a base that nobody runs on."),
+        "use": (UseApp, "Let a notebook run on a certain base."),
         "default": (DefaultApp, "Let a tag mean a certain base."),
-    }
-
-
-def _described(base: RegisteredBase, register: registry.Register) -> dict[str, Any]:
-    manifest = base.manifest
-    return {
-        "id": manifest.id,
-        "tag": manifest.tag,
-        "torch": manifest.torch,
-        "python": manifest.python,
-        "path": manifest.prefix,
-        "adopted": manifest.adopted,
-        "default": register.aliases.get(manifest.tag) == manifest.id,
-        "kernel": f"torch-{manifest.tag}",
     }
 
 
 def _tell(app: OverlayApp, created: Created) -> None:
     manifest = created.base.manifest
-    data = {
-        "id": manifest.id,
-        "tag": manifest.tag,
-        "torch": manifest.torch,
-        "python": manifest.python,
-        "path": manifest.prefix,
-        "kernel": str(created.kernel),
-        "source": created.source,
-        "existed": created.existed,
-    }
     app.emit(
-        data,
+        created_data(created),
         [
             f"{'Already there' if created.existed else 'Ready'}: {manifest.id}",
             f"torch {manifest.torch}, Python {manifest.python}, from {created.source}",
-            f'Pick "torch-{manifest.tag} (shared)" in JupyterLab.',
+            f'Pick "torch-{manifest.tag} (shared)" in JupyterLab.'
+            if manifest.runs_kernels
+            else f"It serves projects: jupyter overlay venv DIR --base {manifest.id}\n"
+            f"For notebooks it needs ipykernel: {own_python(manifest)} -m pip install ipykernel,"
+            " then adopt it again.",
         ],
     )
 

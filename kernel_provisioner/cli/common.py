@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +18,28 @@ from jupyter_core.paths import ENV_JUPYTER_PATH, SYSTEM_JUPYTER_PATH, jupyter_da
 from traitlets import Bool, Unicode
 
 from .. import __version__
-from ..errors import OverlayError, clean, refuse_windows
+from ..errors import InvalidRequest, OverlayError, clean, refuse_windows, without_credentials
 from ..policy.traits import TorchPolicy
 from ..settings import Settings, TorchOverlay, load_settings
+from .cell import Cell, tell
 from .help import PlainHelp
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-JSON_FLAG = {
-    "json": ({"OverlayApp": {"json_output": True}}, "Print one JSON value to stdout and nothing else.")
-}
+    from ..runs.open_in import Change, Made
+
+JSON_FLAG = {"json": ({"OverlayApp": {"json_output": True}}, "Print JSON to stdout, and nothing else.")}
 PLACE_FLAGS = {
-    "user": ({"PlacedApp": {"place": "user"}}, "Under the user's Jupyter data directory (the default)."),
-    "sys-prefix": ({"PlacedApp": {"place": "sys-prefix"}}, "Under this Python environment, for its users."),
-    "system": ({"PlacedApp": {"place": "system"}}, "System-wide, for every user; needs root."),
+    "user": (
+        {"PlacedApp": {"place": "user"}},
+        "Install into the user's Jupyter data directory (the default).",
+    ),
+    "sys-prefix": (
+        {"PlacedApp": {"place": "sys-prefix"}},
+        "Install into this Python environment, for its users.",
+    ),
+    "system": ({"PlacedApp": {"place": "system"}}, "Install system-wide, for all users; needs root."),
 }
 PLACE_ALIASES = {"prefix": "PlacedApp.prefix"}
 
@@ -65,12 +73,12 @@ class OverlayApp(PlainHelp, JupyterApp):
     classes = [TorchOverlay, TorchPolicy]
     aliases: dict[str, Any] = {"config": "JupyterApp.config_file"}
     flags: dict[str, Any] = dict(JSON_FLAG)
-    json_output = Bool(False, help="Print one JSON value to stdout and nothing else.").tag(config=True)
+    json_output = Bool(False, help="Print JSON to stdout, and nothing else.").tag(config=True)
 
-    interrupted = "nothing half-made was left behind"
+    interrupted = "nothing unfinished was left behind"
     """What is said of the state of things after Ctrl-C."""
 
-    _unreadable: Exception | None = None
+    _unreadable: BaseException | None = None
 
     def load_config_file(  # type: ignore[override] # as in jupyter_core
         self,
@@ -86,7 +94,7 @@ class OverlayApp(PlainHelp, JupyterApp):
             )
         try:
             super().load_config_file(suppress_errors=suppress_errors)
-        except Exception as error:  # they are Python, and may raise anything
+        except (Exception, SystemExit) as error:  # they are Python, and may raise anything
             self._unreadable = error
 
     def _log_level_default(self) -> int:
@@ -102,6 +110,7 @@ class OverlayApp(PlainHelp, JupyterApp):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             refuse_windows()
+            _refuse_secrets(sys.argv)
             return self.run() or 0
         except OverlayError as error:
             return self._refuse(error)
@@ -113,10 +122,14 @@ class OverlayApp(PlainHelp, JupyterApp):
             return 1
         except OSError as error:
             what = f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
-            return self._refuse(OverlayError(what, fix="make room and permission there, then try again"))
+            return self._refuse(
+                OverlayError(what, fix="free space there and make it writable, then try again")
+            )
 
     def _refuse(self, error: OverlayError) -> int:
-        if self.json_output:
+        if Cell.listens:
+            tell(**error.as_dict())
+        elif self.json_output:
             print(json.dumps(error.as_dict(), indent=1))
         else:
             print(f"jupyter overlay: {error}", file=sys.stderr)
@@ -131,7 +144,7 @@ class OverlayApp(PlainHelp, JupyterApp):
         words: list[str] = list(self.extra_args)
         if len(words) < least or (most is not None and len(words) > most):
             print(
-                f"usage: {usage or self.usage}\n       --help says more",
+                f"usage: {usage or self.usage}\n       --help shows all options",
                 file=sys.stderr,
             )
             self.exit(2)
@@ -161,14 +174,54 @@ class OverlayApp(PlainHelp, JupyterApp):
             print(json.dumps(data, indent=1))
         else:
             for line in lines:
-                print(line)
+                print(clean(line))  # names of files and packages are somebody else's
 
     @property
     def console(self) -> Console:
         """For progress and tables; on stderr where stdout is for a machine."""
         from rich.console import Console  # most commands show neither, and need not wait for it
 
-        return Console(stderr=self.json_output, highlight=False, soft_wrap=True)
+        return Console(stderr=self.json_output, highlight=False, markup=False, soft_wrap=True)
+
+    def make(
+        self,
+        notebook: Path,
+        change: Change,
+        write: Callable[[], object],
+        keep: Callable[[], object] | None = None,
+    ) -> Made:
+        """Change a notebook where it is open, else in its file; see ``runs.open_in``."""
+        from ..runs.open_in import make
+        from ..runs.servers import servers_of
+
+        servers = list(servers_of(notebook))
+        with self.working(f"Changing {notebook.name}") if servers else contextlib.nullcontext():
+            return make(notebook, change, write, servers=servers, keep=keep, cell=Cell.listens)
+
+    def working(self, what: str) -> contextlib.AbstractContextManager[object]:
+        """Show on a terminal, or in a cell, that ``what`` is being done, and nothing of it after."""
+        from .progress import working_on
+
+        return working_on(self.messages, what)
+
+    @property
+    def messages(self) -> Console:
+        """For the progress of work whose outcome goes to stdout: on stderr."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def _refuse_secrets(argv: Sequence[str]) -> None:
+    """Raise InvalidRequest for an address with a password: every user can read a command line."""
+    for word in argv:
+        if (shown := without_credentials(word)) != word and "ssh://" not in word:
+            raise InvalidRequest(
+                f"{shown} was given with a password, which everybody on this machine can read now",
+                why="command lines are no secret: ps shows them to every user",
+                fix="change that password, and keep it in ~/.netrc, which pip and uv read; or keep the\n"
+                "address of the PyTorch packages, with it, in the variable TORCH_OVERLAY_INDEX",
+            )
 
 
 class PlacedApp(OverlayApp):
@@ -177,7 +230,7 @@ class PlacedApp(OverlayApp):
     flags = {**JSON_FLAG, **PLACE_FLAGS}
     aliases = {**OverlayApp.aliases, **PLACE_ALIASES}
     place = Unicode("user", help="user, sys-prefix or system.").tag(config=True)
-    prefix = Unicode("", help="Under PREFIX/share/jupyter instead.").tag(config=True)
+    prefix = Unicode("", help="Install into PREFIX/share/jupyter.").tag(config=True)
 
     @property
     def jupyter_data(self) -> Path:
@@ -189,3 +242,12 @@ class PlacedApp(OverlayApp):
         if self.place == "system":
             return Path(SYSTEM_JUPYTER_PATH[0])
         return Path(jupyter_data_dir())
+
+
+class KernelApp(OverlayApp):
+    """A subcommand for a notebook on one of its kernels."""
+
+    aliases: dict[str, Any] = {**OverlayApp.aliases, "kernel": "KernelApp.kernel"}
+    kernel = Unicode("", help="The shared torch kernel to use; default: the notebook's own, or torch.").tag(
+        config=True, metavar="NAME"
+    )

@@ -4,39 +4,40 @@ from __future__ import annotations
 
 import importlib.resources
 import importlib.util
+import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from jupyter_core.paths import jupyter_data_dir
 from nbformat import NotebookNode
 from rich.console import Console
 from rich.text import Text
 
-from ..base.create import create_base
-from ..base.installers import BaseSpec
 from ..base.registry import RegisteredBase, read_register
+from ..collector import forget
 from ..errors import CorruptState
-from ..inkernel.disk import human, usage
+from ..inkernel.shared import layout
+from ..inkernel.shared.disk import human, usage
+from ..inkernel.shared.links import linked_bytes
 from ..overlay import store
-from ..prune import forget
-from ..uv import find_uv
+from ..runs.bases import create
+from ..runs.execute import Outcome, execute, load_notebook
+from ..runs.kernels import Prospect, prospect
 from .common import OverlayApp
-from .execute import Outcome, execute, load_notebook
-from .kernels import Prospect, prospect
 from .progress import progress_on
 
 _INDENT = "   "
 
 
 class DemoApp(OverlayApp):
-    """Run a small real notebook with two packages of its own on a shared torch, and say what it took.
+    """Run a small notebook with two packages of its own on a shared torch, and print how long it took.
 
-    Where there is no base for the CPU yet, one is made first, under your Jupyter data directory:
-    torch is fetched, a few hundred MB. The notebook runs twice in a temporary directory: the first
-    time its packages are installed while its kernel starts, the second time they are there. The
-    base stays, the rest is removed.
+    If there is no CPU base yet, one is created first in your Jupyter data directory; this downloads
+    torch, a few hundred MB. The notebook runs twice in a temporary directory: the first time its packages
+    are installed while its kernel starts, the second time they are already there. The base stays;
+    everything else is removed.
     """
 
     usage = "jupyter overlay demo [--json]"
@@ -49,7 +50,7 @@ class DemoApp(OverlayApp):
         self._heading("1  One torch for all notebooks")
         base, made = self._base()
         manifest = base.manifest
-        self._row("base", f"{manifest.id}, " + (f"made in {made:.0f} s" if made else "which is here already"))
+        self._row("base", f"{manifest.id}, " + (f"made in {made:.0f} s" if made else "which exists already"))
         self._row("holds", f"torch {manifest.torch} for Python {manifest.python}, {human(manifest.bytes)}")
         with tempfile.TemporaryDirectory(prefix="torch-overlay-demo-") as folder:
             path = Path(folder).resolve() / "demo.ipynb"
@@ -93,15 +94,16 @@ class DemoApp(OverlayApp):
         shared = base.manifest.bytes
         self._heading("On disk")
         self._row("its own", f"{human(used.own_bytes)} in {used.own_files} files")
-        if used.linked_bytes:
-            self._row("linked", f"{human(used.linked_bytes)} of hard links to uv's cache, which take no room")
+        if generation := ready.outlook.generation:
+            linked = human(used.linked_bytes + linked_bytes(generation.path))
+            self._row("linked", f"{linked} of links to the wheel store, where each package is once")
         self._row("shared", f"{human(shared)} in the base, once for all notebooks")
         self._heading("Next")
         for command, text in _next_steps():
-            self._say(f"{_INDENT}{command:42} {text}")
+            self._say(f"{_INDENT}{command:42}  # {text}")
         if self.json_output:
             data = {
-                "base": {"id": base.manifest.id, "torch": base.manifest.torch, "path": base.manifest.prefix},
+                "base": base.manifest.identity,
                 "base_made_in": round(made, 1),
                 "reason": ahead.outlook.chosen.reason,
                 "extras": list(ahead.outlook.request.extras),
@@ -131,17 +133,9 @@ class DemoApp(OverlayApp):
             return (preferred or found)[0], 0.0
         settings = self.settings()
         started = time.monotonic()
-        self._say(f"{_INDENT}there is none for the CPU yet: making one, which takes a minute or a few")
+        self._say(f"{_INDENT}there is no CPU base yet: creating one takes a few minutes")
         with progress_on(self._progress, indent=_INDENT) as progress:
-            created = create_base(
-                BaseSpec("cpu"),
-                data_dir=Path(jupyter_data_dir()),
-                python="",
-                installer="auto",
-                template=settings.index_template,
-                uv=find_uv(policy=settings.policy),
-                progress=progress.step,
-            )
+            created = create("cpu", settings, progress=progress.step)
         return created.base, time.monotonic() - started
 
     def _once(self, path: Path) -> tuple[Prospect, Outcome, NotebookNode]:
@@ -172,7 +166,7 @@ class DemoApp(OverlayApp):
 def _state(ahead: Prospect) -> dict[str, Any]:
     """What the overlay's record says was installed."""
     try:
-        return ahead.outlook.generation.read(store.OVERLAY) if ahead.outlook.generation else {}
+        return ahead.outlook.generation.read(layout.OVERLAY) if ahead.outlook.generation else {}
     except CorruptState:
         return {}
 
@@ -196,10 +190,16 @@ def _printed(nb: NotebookNode) -> str:
 
 
 def _next_steps() -> list[tuple[str, str]]:
-    lab = "jupyter lab" if importlib.util.find_spec("jupyterlab") else "pip install jupyterlab && jupyter lab"
+    """Commands that work as they are printed, where this installation is not on PATH too."""
+    ours = Path(sys.prefix) / "bin"
+    typed = Path(shutil.which("jupyter") or "/").parent
+    jupyter = "jupyter" if typed.resolve() == ours.resolve() else f"{ours}/jupyter"
+    lab = f"{jupyter} lab notes.ipynb"
+    if not importlib.util.find_spec("jupyterlab"):
+        lab = f"{ours}/python -m pip install jupyterlab && {lab}"
     return [
-        (lab, 'and choose the kernel "torch (shared)"'),
-        ("jupyter overlay add NOTEBOOK PACKAGE", "declare what a notebook of yours needs"),
-        ("jupyter overlay base create cu126", "a base for a GPU: any of PyTorch's tags"),
-        ("jupyter overlay doctor", "see what this machine has"),
+        (f"{jupyter} overlay init notes einops", "a notebook of your own, with a package"),
+        (lab, "open it"),
+        (f"{jupyter} overlay base create cu126", "a base for a GPU (any tag of PyTorch)"),
+        (f"{jupyter} overlay doctor", "check this machine"),
     ]

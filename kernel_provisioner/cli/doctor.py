@@ -7,29 +7,30 @@ import dataclasses
 from rich.text import Text
 from traitlets import Bool
 
-from .checks import NOTE, OK, WRONG, Finding, examine
+from ..runs.checks import NOTE, OK, WRONG, Finding, examine
 from .common import OverlayApp
 
 _MARKS = {OK: ("ok", "green"), NOTE: ("note", "yellow"), WRONG: ("WRONG", "bold red")}
 
 
 class DoctorApp(OverlayApp):
-    """Look at hardware, bases, kernels, uv and overlays; say what is wrong, each with its fix.
+    """Check hardware, bases, kernels, uv, overlays and environments, and print a fix for each problem.
 
-    Nothing is changed. Exit status: 0 all is well, 1 something is wrong.
+    Environments of projects are those that "jupyter overlay venv" made, and the one in the working directory.
+    Nothing is changed. Exit status: 0 no problem, 1 at least one problem.
     """
 
     usage = "jupyter overlay doctor [--online] [--json]"
     description = __doc__
     examples = """
     jupyter overlay doctor
-    jupyter overlay doctor --online      ask PyTorch's index and the package index too
+    jupyter overlay doctor --online      also check the package indexes
     """
     flags = {
         **OverlayApp.flags,
         "online": ({"DoctorApp": {"online": True}}, "Ask whether the package indexes can be reached, too."),
     }
-    online = Bool(False, help="Ask whether the package indexes can be reached, too.").tag(config=True)
+    online = Bool(False, help="Also check that the package indexes can be reached.").tag(config=True)
 
     def run(self) -> int | None:
         """Look; see the class."""

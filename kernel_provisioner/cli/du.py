@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from ..base.registry import read_register
-from ..inkernel.disk import human
-from ..prune import Account, Environment, Shared, account
+from ..collector import Account, Environment, Shared, account
+from ..inkernel.shared.disk import human
+from ..runs.disk import account_data, shared_by_place
 from .common import OverlayApp
 
 _WIDE = 1000  # columns where nobody looks: a file or a pipe gets each row as one line
 
 
 class DiskUseApp(OverlayApp):
-    """Say what bases, notebooks' overlays and project environments take on disk, and what that saves.
+    """Show the disk space of bases, overlays and project environments, and how much sharing saves.
 
-    A file that has several names is counted once. What is a hard link to a file that exists
-    elsewhere too (in uv's cache, as a rule) is told apart: it takes no room while that is there.
+    Each file is counted once, even with several names. What an environment has by links to the wheel store,
+    and by hard links to files elsewhere, is listed separately: it takes no extra space.
     """
 
     usage = "jupyter overlay du [--json]"
@@ -30,12 +30,13 @@ class DiskUseApp(OverlayApp):
     def run(self) -> int | None:
         """Measure; see the class."""
         self.words(0, 0)
-        counted = account(Path(self.settings().overlay_root), read_register().bases)
+        with self.working("Measuring"):
+            counted = account(Path(self.settings().overlay_root), read_register().bases)
         if self.json_output:
-            self.emit(_data(counted), [])
+            self.emit(account_data(counted), [])
             return None
         if not counted.bases and not counted.environments:
-            self.emit(None, ["nothing yet; jupyter overlay base create cpu  makes a base"])
+            self.emit(None, ["nothing yet. Create a base: jupyter overlay base create cpu"])
             return None
         console = self.console
         if not console.is_terminal:
@@ -56,6 +57,13 @@ def _inventory(counted: Account) -> Table:
         for entry in counted.environments:
             if entry.base == shared.base.manifest.id:
                 table.add_row(Text(f"  {_name(entry)}"), *_sizes(entry))
+    places = {"wheel store": list(counted.wheels.values())}
+    places |= {f"shared wheel store {path}": sizes for path, sizes in shared_by_place(counted).items()}
+    for words, sizes in places.items():
+        if sizes:
+            one = "" if len(sizes) == 1 else "s"
+            named = f"{words} ({len(sizes)} package{one}, linked from environments)"
+            table.add_row(Text(named), human(sum(sizes)), human(0), "")
     known = {shared.base.manifest.id for shared in counted.bases}
     for entry in counted.environments:
         if entry.base not in known:
@@ -66,12 +74,12 @@ def _inventory(counted: Account) -> Table:
 def _comparison(counted: Account) -> Table:
     count = _count(counted)
     table = _table("", "TORCH BASES", "ENVIRONMENTS", "TOGETHER")
-    for name, copies, total in (
-        ("as it is", len(counted.bases), counted.shared_bytes),
-        ("if each were private", count, counted.private_bytes),
+    for name, copies, total, packages in (
+        ("as it is", len(counted.bases), counted.shared_bytes, counted.store_bytes),
+        ("if each were private", count, counted.private_bytes, counted.package_bytes),
     ):
-        bases, added = human(total - counted.added_bytes), human(counted.added_bytes)
-        table.add_row(name, f"{bases} in {copies}", f"{added} in {count}", human(total))
+        added = counted.added_bytes + packages
+        table.add_row(name, f"{human(total - added)} in {copies}", f"{human(added)} in {count}", human(total))
     table.add_row("saved", "", "", human(max(counted.private_bytes - counted.shared_bytes, 0)))
     return table
 
@@ -94,7 +102,8 @@ def _table(*names: str) -> Table:
 
 def _sizes(entry: Shared | Environment) -> tuple[str, str, str]:
     used = entry.usage
-    return human(used.own_bytes), human(used.linked_bytes), str(used.own_files + used.linked_files)
+    linked = used.linked_bytes + (entry.store_bytes if isinstance(entry, Environment) else 0)
+    return human(used.own_bytes), human(linked), str(used.own_files + used.linked_files)
 
 
 def _named(shared: Shared) -> Text:
@@ -114,44 +123,3 @@ def _name(entry: Environment) -> str:
 
 def _count(counted: Account) -> int:
     return sum(shared.environments for shared in counted.bases)
-
-
-def _data(counted: Account) -> dict[str, Any]:
-    return {
-        "bases": [
-            {
-                "id": shared.base.manifest.id,
-                "path": shared.base.manifest.prefix,
-                "adopted": shared.base.manifest.adopted,
-                "environments": shared.environments,
-                **_measured(shared),
-            }
-            for shared in counted.bases
-        ],
-        "environments": [
-            {
-                "kind": entry.kind,
-                "name": entry.name or None,
-                "path": str(entry.path),
-                "base": entry.base or None,
-                "state": entry.state,
-                "counts": entry.counts,
-                **_measured(entry),
-            }
-            for entry in counted.environments
-        ],
-        "together": {"own_bytes": counted.together.own_bytes, "linked_bytes": counted.together.linked_bytes},
-        "shared_bytes": counted.shared_bytes,
-        "private_bytes": counted.private_bytes,
-        "notes": list(counted.notes),
-    }
-
-
-def _measured(entry: Shared | Environment) -> dict[str, int]:
-    used = entry.usage
-    return {
-        "own_bytes": used.own_bytes,
-        "own_files": used.own_files,
-        "linked_bytes": used.linked_bytes,
-        "linked_files": used.linked_files,
-    }

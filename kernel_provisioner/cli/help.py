@@ -41,8 +41,8 @@ class PlainHelp(Application):
             yield "Options"
             for name, text in sorted(self._options()):
                 yield _row(name, text)
-            yield _row("--help", "Say this.")
-            yield from (_row("--help-all", "Say this, and every setting there is."), "")
+            yield _row("--help", "Show this help.")
+            yield from (_row("--help-all", "Show this help and all settings."), "")
         yield from self.emit_examples()
 
     def emit_subcommands_help(self) -> Generator[str, None, None]:
@@ -77,8 +77,15 @@ class PlainHelp(Application):
             for name, target in self.aliases.items():
                 if trait and str(target).endswith(f".{trait[1]}"):
                     text = f"{_spelt(name)} {text[trait.end() :]}"
-            print(f"{self.command}: {text}\n  {self.command} --help  says more", file=sys.stderr)
+            print(f"{self.command}: {text}\n  {self.command} --help  shows all options", file=sys.stderr)
             self.exit(2)
+
+    def options_alone(self) -> Iterator[tuple[str, str]]:
+        """Each option, as it is typed, with what it is for."""
+        for spelt, text in self._options():
+            for word in spelt.split():
+                if word.startswith("-"):
+                    yield word.rstrip(","), text
 
     def _create_loader(
         self, argv: list[str] | None, aliases: Any, flags: Any, classes: Any
@@ -121,7 +128,7 @@ class _Loader(KVArgParseConfigLoader):
         elif lacking:
             close = difflib.get_close_matches(lacking[1], known, 1)
             message = f"there is no option {lacking[1]}" + (f"; did you mean {close[0]}?" if close else "")
-        print(f"{self.command}: {message}\n  {self.command} --help  says more", file=sys.stderr)
+        print(f"{self.command}: {message}\n  {self.command} --help  shows all options", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -145,7 +152,7 @@ def _row(name: str, text: str) -> str:
 
 
 def _filled(paragraph: str) -> str:
-    """A paragraph laid out anew; one whose lines are indented, as tables are, stays as it is."""
+    """A paragraph laid out again; one whose lines are indented, as tables are, stays as it is."""
     if any(line.startswith(" ") for line in paragraph.splitlines()):
         return paragraph
     return textwrap.fill(paragraph, _WIDTH)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import datetime
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from traitlets import Bool, Float
+from traitlets import Bool, Float, Unicode
 
-from ..inkernel.disk import human, usage
-from ..prune import Found, Kept, Overlay, Policy, Removed, doomed, survey, sweep
-from ..venv.notes import known
+from ..collector import Kept, Overlay, Policy, Removed, collect, removable, scan
+from ..collector.shared import DAYS, prune_shared
+from ..collector.wheels import Wheel
+from ..errors import clean
+from ..inkernel.shared.disk import human, usage
+from ..project.notes import known
+from ..runs.disk import collected_data, overlay_data, pruned_data
 from .common import OverlayApp
 
 
 class ListApp(OverlayApp):
-    """List all overlays: how each stands, when a kernel last started in it, its base and its notebook.
+    """List all overlays: state, last start, base and notebook.
 
-    A notebook has one overlay for what it asks now, and may have older ones, which
-    jupyter overlay prune removes.
+    A notebook has one current overlay, and may have older ones, which jupyter overlay prune removes.
     """
 
     usage = "jupyter overlay list [--sizes] [--json]"
@@ -32,10 +36,10 @@ class ListApp(OverlayApp):
         **OverlayApp.flags,
         "sizes": (
             {"ListApp": {"sizes": True}},
-            "Measure what each takes on disk, which reads every directory.",
+            "Measure the disk space of each overlay; this reads every directory.",
         ),
     }
-    sizes = Bool(False, help="Measure what each takes on disk.").tag(config=True)
+    sizes = Bool(False, help="Measure the disk space of each overlay.").tag(config=True)
 
     def run(self) -> int | None:
         """Look; see the class."""
@@ -44,10 +48,12 @@ class ListApp(OverlayApp):
         data: list[dict[str, Any]] = []
         lines = [_line("STATE", "LAST STARTED", "SIZE" if self.sizes else "", "BASE", "NOTEBOOK")]
         needless, policy = 0, Policy()
-        for overlay in survey(root):
-            needless += sum(1 for _ in doomed(overlay, policy, now=now))
+        shared: Counter[str] = Counter()
+        for overlay in scan(root):
+            needless += sum(1 for _ in removable(overlay, policy, now=now))
             for found in overlay.generations:
-                data.append(entry := _described(overlay, found))
+                data.append(entry := overlay_data(overlay, found))
+                shared.update(entry["shared_stores"])
                 if self.sizes:
                     used = usage([found.path])
                     entry |= {"own_bytes": used.own_bytes, "linked_bytes": used.linked_bytes}
@@ -59,7 +65,10 @@ class ListApp(OverlayApp):
         if not data:
             lines = [f"no overlay yet in {root}"]
         elif needless:
-            lines.append(f"{needless} of {len(data)} nobody needs: jupyter overlay prune  removes them")
+            lines.append(f"{needless} of {len(data)} unused: jupyter overlay prune  removes them")
+        for place, packages in sorted(shared.items()):
+            one = "package" if packages == 1 else "packages"
+            lines.append(f"{packages} {one} linked from the shared wheel store {place}")
         if venvs := known(root):
             one = "environment of a project" if len(venvs) == 1 else "environments of projects"
             lines.append(f"and {len(venvs)} {one}: jupyter overlay du  names all")
@@ -68,87 +77,106 @@ class ListApp(OverlayApp):
 
 
 class PruneApp(OverlayApp):
-    """Remove overlays that nobody will miss, and say what each took on disk.
+    """Remove unused overlays, and print the disk space that each one used.
 
-    These go: overlays of notebooks or bases that are gone, of kernels that had no notebook and have
-    ended, failed and interrupted builds, and all but the newest of a notebook's overlays. What a
-    kernel runs in, or a build is under way in, always stays.
+    This removes overlays whose notebook or base is gone, overlays of kernels without a notebook that have
+    ended, failed and interrupted builds, and all but the newest overlay of each notebook. An overlay that a
+    kernel runs in, or that is being built, always stays.
 
-    An overlay that holds packages installed by hand (with pip, say) stays too, and is named; --all
-    removes it. A removed overlay comes back at its notebook's next start, without what was
+    An overlay with packages that were installed by hand (with pip, for example) stays too, and is listed;
+    --all removes it. A removed overlay is built again at the next start of its notebook, without what was
     installed by hand.
+
+    With --store, only the packages in a shared wheel store are removed that no notebook or requirements file
+    needs any more with which "prebuild --store" filled it. A package is first taken out of use: kernels that
+    run keep it, and new overlays are not linked to it. After 30 days, or DAYS, the next prune deletes it.
     """
 
-    usage = "jupyter overlay prune [--dry-run] [--older-than DAYS] [--all] [--json]"
+    usage = "jupyter overlay prune [--dry-run] [--older-than DAYS] [--all | --store DIR] [--json]"
     description = __doc__
     examples = """
-    jupyter overlay prune --dry-run            only say what would go
+    jupyter overlay prune --dry-run            print what would be removed
     jupyter overlay prune
-    jupyter overlay prune --older-than 30      also what no kernel has started in for 30 days
+    jupyter overlay prune --older-than 30      and what no kernel has used for 30 days
     jupyter overlay prune --all                every overlay that is not in use
+    jupyter overlay prune --store DIR          what nothing needs of a shared wheel store
     """
     flags = {
         **OverlayApp.flags,
-        "dry-run": ({"PruneApp": {"dry_run": True}}, "Only say what would be removed."),
+        "dry-run": ({"PruneApp": {"dry_run": True}}, "Only print what would be removed."),
         "all": (
             {"PruneApp": {"everything": True}},
             "Every overlay that is not in use, whatever it holds; with --older-than, every one of that age.",
         ),
     }
-    aliases = {**OverlayApp.aliases, "older-than": "PruneApp.older_than"}
-    dry_run = Bool(False, help="Only say what would be removed.").tag(config=True)
+    aliases = {**OverlayApp.aliases, "older-than": "PruneApp.older_than", "store": "PruneApp.store"}
+    dry_run = Bool(False, help="Only print what would be removed.").tag(config=True)
     everything = Bool(False, help="Every overlay that is not in use.").tag(config=True)
     older_than = Float(
-        None, min=0.0, allow_none=True, help="Also what no kernel has started in for so many days."
+        None,
+        min=0.0,
+        allow_none=True,
+        help="Also remove overlays unused for this many days; with --store, what is out of use so long.",
     ).tag(config=True, metavar="DAYS")
+    store = Unicode("", help="Remove from this shared wheel store what nothing needs, and no overlay.").tag(
+        config=True, metavar="DIR"
+    )
 
     def run(self) -> int | None:
         """Collect; see the class."""
         self.words(0, 0)
+        if self.store:
+            self._prune_store(Path(self.store).absolute())
+            return None
         root = Path(self.settings().overlay_root)
-        swept = sweep(
+        collected = collect(
             root,
             Policy(self.older_than, self.everything),
             now=time.time(),
             dry_run=self.dry_run,
             tell=None if self.json_output else self._tell,
         )
-        data = {
-            "dry_run": self.dry_run,
-            "removed": [_removal(removed) for removed in swept.removed],
-            "kept": [
-                {
-                    "path": str(kept.path),
-                    "notebook": kept.notebook,
-                    "reason": kept.reason,
-                    "by_hand": list(kept.by_hand),
-                }
-                for kept in swept.kept
-            ],
-            "busy": [str(path) for path in swept.busy],
-            "locks": [str(path) for path in swept.locks],
-        }
-        lines = [_kept(kept) for kept in swept.kept]
-        if swept.kept:
+        data = collected_data(collected, dry_run=self.dry_run)
+        lines = [_kept(kept) for kept in collected.kept]
+        if collected.kept:
             lines.append("jupyter overlay prune --all  removes these too")
-        lines += [f"left alone, for a kernel was starting: {path}" for path in swept.busy]
-        count, freed = len(swept.removed), sum(removed.usage.own_bytes for removed in swept.removed)
+        lines += [f"skipped, because a kernel was starting: {path}" for path in collected.busy]
+        count, freed = len(collected.removed), sum(removed.usage.own_bytes for removed in collected.removed)
         verb = "would be removed" if self.dry_run else "removed"
         lines.append(
             f"{count} overlay{'' if count == 1 else 's'} {verb}, {human(freed)} of disk"
             if count
             else "nothing to remove"
         )
+        if wheels := len(collected.wheels):
+            size = human(sum(wheel.bytes for wheel in collected.wheels))
+            one = f"{wheels} package{'' if wheels == 1 else 's'} that nothing uses"
+            lines.append(f"{one} {verb} from the wheel store, {size} of disk")
         self.emit(data, lines)
         return None
+
+    def _prune_store(self, place: Path) -> None:
+        """Prune a shared store, and say what became of each package."""
+        days = DAYS if self.older_than is None else self.older_than
+        pruned = prune_shared(place, now=time.time(), days=days, dry_run=self.dry_run)
+        out = "would be taken out of use" if self.dry_run else "taken out of use"
+        gone = "would be deleted" if self.dry_run else "deleted"
+        lines = [f"{wheel.name} {out} ({human(wheel.bytes)})" for wheel in pruned.retired]
+        lines += [f"{wheel.name} {gone} ({human(wheel.bytes)})" for wheel in pruned.removed]
+        if waiting := pruned.waiting:
+            lines.append(f"{_packages(waiting)} out of use, deleted by a prune after {days:g} days")
+        if pruned.removed:
+            lines.append(f"{_packages(pruned.removed)} {gone}")
+        self.emit(pruned_data(pruned, dry_run=self.dry_run), lines or ["nothing to remove"])
 
     def _tell(self, removed: Removed) -> None:
         """Say what goes before it goes."""
         verb = "would remove" if self.dry_run else "removing"
         size = human(removed.usage.own_bytes)
-        print(f"{verb} {_named(removed.notebook, removed.path)}: {removed.reason} ({size})", flush=True)
+        name = clean(str(_named(removed.notebook, removed.path)))
+        print(f"{verb} {name}: {removed.reason} ({size})", flush=True)
         if removed.by_hand:
-            print(f"  with what was installed by hand: {', '.join(removed.by_hand)}", flush=True)
+            print(f"  including what was installed by hand: {', '.join(removed.by_hand)}", flush=True)
 
 
 def _whose(overlay: Overlay) -> str:
@@ -157,18 +185,9 @@ def _whose(overlay: Overlay) -> str:
     return "(a fork server)" if overlay.warm else "(none)"
 
 
-def _described(overlay: Overlay, found: Found) -> dict[str, Any]:
-    used = datetime.datetime.fromtimestamp(found.used, datetime.timezone.utc)
-    return {
-        "notebook": overlay.notebook or None,
-        "notebook_gone": overlay.notebook_gone,
-        "path": str(found.path),
-        "state": found.state.value,
-        "in_use": found.in_use,
-        "last_started": used.isoformat(timespec="seconds"),
-        "base": found.base or None,
-        "base_gone": found.base_gone,
-    }
+def _packages(wheels: Sequence[Wheel]) -> str:
+    one = "" if len(wheels) == 1 else "s"
+    return f"{len(wheels)} package{one}, {human(sum(wheel.bytes for wheel in wheels))}"
 
 
 def _kept(kept: Kept) -> str:
@@ -176,16 +195,6 @@ def _kept(kept: Kept) -> str:
     return (
         f"kept {_named(kept.notebook, kept.path)}: {kept.reason}, but {packages} was installed in it by hand"
     )
-
-
-def _removal(removed: Removed) -> dict[str, Any]:
-    return {
-        "path": str(removed.path),
-        "notebook": removed.notebook or None,
-        "reason": removed.reason,
-        "own_bytes": removed.usage.own_bytes,
-        "by_hand": list(removed.by_hand),
-    }
 
 
 def _named(notebook: str, path: Path) -> str:

@@ -15,32 +15,44 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from traitlets import Bool, Int, Unicode
 
-from .ahead import Ahead, Outcome
+from ..collector.wheels import wheels_in
+from ..inkernel.shared.disk import human
+from ..runs.fill_store import Filled, StoreFiller, sources_in
+from ..runs.kernels import kernel_for
+from ..runs.prebuild import Ahead, Outcome
+from ..runs.trees import notebooks_under
 from .common import OverlayApp
-from .kernels import kernel_for
-from .trees import notebooks_under
 
 
 class PrebuildApp(OverlayApp):
-    """Build the overlays of notebooks ahead of time, so that a start needs no network and no wait.
+    """Build the overlays of notebooks ahead of time, so that they start without network and without waiting.
 
-    PATH is a notebook, or a directory in whose tree every notebook counts that is for a shared torch
-    kernel or declares packages. No cell is run. Overlays lie where they always lie, so this is run
-    by whoever will open the notebooks, and on a cluster before the job: a compute node without
-    network then only launches. What one notebook's build fetches, the next one takes from uv's cache.
+    PATH is a notebook or a directory. In a directory, every notebook counts that uses a shared torch
+    kernel or declares packages. No cell is run. Run this as the user who will open the notebooks. On a
+    cluster, run it before the job: a compute node without network can then start the kernels.
 
-    Exit status: 0 all are ready; 1 some are not, and each is told with its cause and fix; 2 nothing
-    was done.
+    With --store, no overlay is built. The packages are put into a wheel store that all users of a machine
+    can share: their overlays are linked to it, and fetch nothing that it has. PATH can be a requirements
+    file (.txt) then, too. In share/jupyter/torch-store of the installation, DIR is found without a setting;
+    the setting shared_stores names other places.
+
+    Exit status: 0 all are ready; 1 some are not (each is listed with cause and fix); 2 nothing was done.
     """
 
-    usage = "jupyter overlay prebuild PATH… [--jobs N] [--kernel NAME] [--source-builds] [--json]"
+    usage = "jupyter overlay prebuild PATH… [--store DIR] [--kernel NAME] [--jobs N] [--json]"
     description = __doc__
     examples = """
     jupyter overlay prebuild course/
     jupyter overlay prebuild train.ipynb eval.ipynb --kernel torch-cu126
     jupyter overlay prebuild /srv/notebooks --jobs 8 --json
+    jupyter overlay prebuild --store /opt/jupyterhub/share/jupyter/torch-store requirements.txt
     """
-    aliases = {**OverlayApp.aliases, "jobs": "PrebuildApp.jobs", "kernel": "PrebuildApp.kernel"}
+    aliases = {
+        **OverlayApp.aliases,
+        "jobs": "PrebuildApp.jobs",
+        "kernel": "PrebuildApp.kernel",
+        "store": "PrebuildApp.store",
+    }
     flags = {
         **OverlayApp.flags,
         "source-builds": (
@@ -48,23 +60,30 @@ class PrebuildApp(OverlayApp):
             "Build packages that have no wheel; that runs their code.",
         ),
     }
-    jobs = Int(0, min=0, help="Build so many at once; default: as many as there are processors.").tag(
+    jobs = Int(0, min=0, help="Build this many at once; default: the number of processors.").tag(
         config=True, metavar="N"
     )
-    kernel = Unicode("", help="For this kernel; default: each notebook's own, or else torch.").tag(
+    kernel = Unicode("", help="Build for this kernel; default: each notebook's own, or torch.").tag(
         config=True, metavar="NAME"
     )
-    source_builds = Bool(False, help="Build packages that have no wheel; that runs their code.").tag(
+    source_builds = Bool(False, help="Build packages that have no wheel. This runs their code.").tag(
         config=True
     )
 
-    interrupted = "what is ready stays, and nothing half-made is ever used"
+    store = Unicode("", help="Fill this wheel store for all users, instead of building overlays.").tag(
+        config=True, metavar="DIR"
+    )
+
+    interrupted = "what is ready stays, and nothing unfinished is ever used"
 
     def run(self) -> int | None:
         """Find them, build them, say what became of each; see the class."""
-        notebooks = notebooks_under(self.words(1, None))
+        words = self.words(1, None)
         if self.kernel:
-            kernel_for({}, self.kernel)  # refuses once what would fail for each notebook
+            kernel_for("", self.kernel)  # refuses once what would fail for each notebook
+        if self.store:
+            return self._fill_store(sources_in(words))
+        notebooks = notebooks_under(words)
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         outcomes = self._build(notebooks, console)
         counts = Counter(outcome.state for outcome in outcomes)
@@ -73,6 +92,26 @@ class PrebuildApp(OverlayApp):
         count = f"{len(outcomes)} notebook{'s' * (len(outcomes) != 1)}"
         self.emit([outcome.as_dict() for outcome in outcomes], [f"{count}: {said}"])
         return 1 if counts["failed"] else 0
+
+    def _fill_store(self, paths: Sequence[Path]) -> int:
+        """Fill a shared store, and say what became of each; the exit status."""
+        place = Path(self.store).absolute()
+        filler = StoreFiller(place, self.settings(), self.kernel, source_builds=self.source_builds)
+        outcomes = []
+        for path in paths:
+            with self.working(f"Filling {place} with the packages of {path.name}"):
+                outcomes.append(outcome := filler.fill(path))
+            self.messages.print(f"{path.name}: {_filled(outcome)}")
+        there = list(wheels_in(place))
+        size = human(sum(wheel.bytes for wheel in there))
+        count = f"{len(there)} package{'s' * (len(there) != 1)}"
+        lines = [f"{count} in {place}, {size}"]
+        if spare := len(filler.unneeded):
+            lines.append(
+                f"{spare} of them needed no more: jupyter overlay prune --store {place}  removes them"
+            )
+        self.emit([outcome.as_dict() for outcome in outcomes], [*lines, *filler.notices])
+        return 1 if any(outcome.error for outcome in outcomes) else 0
 
     def _build(self, notebooks: Sequence[Path], console: Console) -> list[Outcome]:
         """The outcome for each notebook, in their order; a line is told as each one ends."""
@@ -92,6 +131,13 @@ class PrebuildApp(OverlayApp):
                 outcomes[outcome.notebook] = outcome
                 bars.end(str(outcome.notebook.relative_to(common)), _told(outcome))
         return [outcomes[path] for path in notebooks]
+
+
+def _filled(outcome: Filled) -> str:
+    if outcome.error or outcome.why:
+        return f"failed: {outcome.error}" if outcome.error else f"skipped: {outcome.why}"
+    count = f"{outcome.packages} package{'s' * (outcome.packages != 1)}"
+    return f"{count} for {outcome.base}, {outcome.new} of them new, in {outcome.seconds:.1f} s"
 
 
 def _told(outcome: Outcome) -> str:

@@ -9,17 +9,29 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from .cell import Cell, tell
+
 _WIDTH = 24  # characters of a bar
 
 
 @contextlib.contextmanager
 def progress_on(console: Console, *, indent: str = "", passing: bool = False) -> Iterator[Progress]:
     """Show progress for as long as the context lasts; ``passing``: let nothing of it stay."""
-    if console.is_terminal:
+    if Cell.listens:
+        yield _InCell(console)
+    elif console.is_terminal:
         with Status("", console=console) as status:
             yield Progress(console, status, indent=indent, passing=passing)
     else:
         yield Progress(console, indent=indent, passing=passing)
+
+
+@contextlib.contextmanager
+def working_on(console: Console, what: str) -> Iterator[None]:
+    """Show one step for as long as the context lasts, and nothing of it after."""
+    with progress_on(console, passing=True) as progress:
+        progress.step(what)
+        yield
 
 
 class Progress:
@@ -56,3 +68,10 @@ class Progress:
             self._status.update(Text(text))
         elif not self._passing:
             self._console.print(Text(self._indent + text))
+
+
+class _InCell(Progress):
+    """Steps for a kernel to show, in a line of its own that updates."""
+
+    def step(self, text: str, done: float = 0, total: int = 0) -> None:
+        tell(step=text, done=int(done), total=total)

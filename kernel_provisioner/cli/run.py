@@ -4,48 +4,64 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from traitlets import Unicode
+from traitlets import List, Unicode
 
 from ..errors import OverlayError
-from ..files import replace_text
-from .common import OverlayApp
-from .kernels import Prospect, prospect
+from ..notebook.text import is_text
+from ..runs.kernels import Prospect, prospect
+from ..system.files import replace_text
+from .common import KernelApp
 from .progress import progress_on
 
 
-class RunApp(OverlayApp):
-    """Run a notebook's cells from first to last on a shared torch, in the notebook's own overlay.
+class RunApp(KernelApp):
+    """Run all cells of a notebook, in the notebook's own overlay on a shared torch.
 
-    The overlay is made where it is not there yet, and is the one that JupyterLab uses too. Cells
-    run in the notebook's directory. The notebook's file is left as it is; --output writes a copy
-    with the outputs, also where a cell failed.
+    The overlay is created if needed; JupyterLab uses the same one. Cells run in the notebook's directory. The
+    notebook file is not changed; --output writes a copy with the outputs, even if a cell fails.
 
-    Exit status: 0 all cells ran; 1 a cell failed, and those after it did not run; 2 no cell ran,
-    because no base fits or the overlay could not be built: the message says why, and the fix.
+    Exit status: 0 all cells ran; 1 a cell failed, and the cells after it did not run; 2 no cell ran, because
+    no base fits or the overlay could not be built (the message names the cause and the fix).
     """
 
-    usage = "jupyter overlay run NOTEBOOK [--output FILE] [--kernel NAME]"
+    usage = "jupyter overlay run NOTEBOOK [--output FILE] [--with PACKAGE]… [-p NAME VALUE]… [OPTION…]"
     description = __doc__
     examples = """
     jupyter overlay run train.ipynb
     jupyter overlay run train.ipynb --output runs/today.ipynb
     jupyter overlay run train.ipynb --output train.ipynb      with its outputs, in place
     jupyter overlay run train.ipynb --kernel torch-cu126
+    jupyter overlay run train.ipynb -p epochs 3 -p name trial --output runs/trial.ipynb
+    jupyter overlay run train.ipynb --with rich
     """
-    aliases = {**OverlayApp.aliases, "output": "RunApp.output", "kernel": "RunApp.kernel"}
-    output = Unicode("", help="Write the notebook with its outputs here; default: nowhere.").tag(
+    aliases: dict[Any, Any] = {
+        **KernelApp.aliases,
+        "output": "RunApp.output",
+        "with": "RunApp.packages",
+        "p": "RunApp.parameters",
+    }
+    packages = List(
+        Unicode(), help="A package for this run only, which the notebook does not declare; can be repeated."
+    ).tag(config=True, metavar="PACKAGE")
+    parameters = List(
+        Unicode(), help="Set a variable after the cell tagged parameters, as papermill does; can be repeated."
+    ).tag(config=True, metavar="NAME VALUE")
+    output = Unicode("", help="Write the notebook with its outputs to this file.").tag(
         config=True, metavar="FILE"
     )
-    kernel = Unicode(
-        "", help="A shared torch kernel; default: the notebook's own, or else torch, which chooses."
-    ).tag(config=True, metavar="NAME")
 
-    interrupted = "nothing half-made is ever used"
+    interrupted = "nothing unfinished is ever used"
+
+    def parse_command_line(self, argv: list[str] | None = None) -> None:
+        """Read the options; ``-p NAME VALUE`` has two words, which traitlets does not know."""
+        super().parse_command_line(_joined(sys.argv[1:] if argv is None else argv))
 
     def run(self) -> int | None:
         """Run the notebook; see the class."""
@@ -53,14 +69,25 @@ class RunApp(OverlayApp):
         target = _target(self.output)
         ahead = prospect(name, self.kernel, self.settings())
 
-        from .execute import execute, load_notebook
+        from ..runs.execute import execute, load_notebook
+        from ..runs.variation import declaring_more, inject, parameters_in
+
+        values = parameters_in(self.parameters)
 
         with progress_on(Console(stderr=True, highlight=False, soft_wrap=True)) as progress:
             while True:
                 for line in _introduction(ahead):
                     progress.note(line)
                 nb = load_notebook(ahead.path)
-                outcome = execute(nb, ahead.path, ahead.kernel.name, progress, self.config)
+                inject(nb, values)
+                if self.packages:
+                    progress.note(f"with {', '.join(self.packages)}, for this run only")
+                    with declaring_more(nb, self.packages, allow_urls=self.settings().policy.urls):
+                        outcome = execute(
+                            nb, ahead.path, ahead.kernel.name, progress, self.config, passing=True
+                        )
+                else:
+                    outcome = execute(nb, ahead.path, ahead.kernel.name, progress, self.config)
                 if not outcome.refusal:
                     break
                 before = ahead.outlook.base.manifest.id
@@ -69,7 +96,7 @@ class RunApp(OverlayApp):
                     raise outcome.refusal
                 # The builder found another base that holds the extras: what a person would restart for.
             if target:
-                _write(target, nb)
+                _write(target, nb, ahead.path)
                 progress.note(f"wrote {target}")
         if outcome.cell:
             traceback = outcome.traceback if sys.stderr.isatty() else _plain(outcome.traceback)
@@ -99,11 +126,41 @@ def _introduction(ahead: Prospect) -> list[str]:
     ]
 
 
+def _joined(argv: Sequence[str]) -> list[str]:
+    """The words of the command line, those after ``-p`` as one: ``name=value``."""
+    words, joined = list(argv), []
+    while words:
+        joined.append(word := words.pop(0))
+        if word == "--":
+            return joined + words
+        if word == "-p" and len(words) > 1:
+            joined.append(f"{words.pop(0)}={words.pop(0)}")
+    return joined
+
+
 def _target(output: str) -> Path | None:
     """Where to write, looked at before anything runs; raises OverlayError."""
     if not output:
         return None
     target = Path(output).absolute()
+    try:
+        target = Path(os.path.realpath(target))  # a link stays a link
+        kind = target.stat().st_mode
+    except FileNotFoundError:
+        kind = stat.S_IFREG
+    except (OSError, ValueError) as error:  # a name that is too long, or links in a circle
+        raise OverlayError(
+            f"{output!r} cannot be written", why=str(error), fix="name another file: --output FILE"
+        ) from error
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        why = "that is a device or a pipe"
+        raise OverlayError(f"{target} cannot be written", why=why, fix="name a file: --output FILE")
+    if is_text(target):
+        raise OverlayError(
+            f"{target.name} cannot hold outputs",
+            why="a text notebook has the code and the text of a notebook only",
+            fix=f"--output {target.stem}.ipynb",
+        )
     if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
         raise OverlayError(
             f"{target} cannot be written",
@@ -115,12 +172,14 @@ def _target(output: str) -> Path | None:
     return target
 
 
-def _write(target: Path, nb: Any) -> None:
-    """Write whole or not at all: it may be the notebook itself."""
+def _write(target: Path, nb: Any, source: Path) -> None:
+    """Write whole or not at all: it may be the notebook itself. Nobody may read it who can not read that."""
     import nbformat
 
     try:
-        replace_text(target, nbformat.writes(nb) + "\n")  # type: ignore[no-untyped-call]
+        like = target if target.exists() else source
+        text = nbformat.writes(nb) + "\n"  # type: ignore[no-untyped-call]
+        replace_text(target, text, mode=like.stat().st_mode & 0o777)
     except OSError as error:
         raise OverlayError(f"{target} cannot be written", why=str(error), fix="name another file") from error
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..system.forks import PerProcess
 from .machine import DEADLINE, detect
 from .nvml import BoundedNvml, Nvml, SystemNvml
 from .value import Hardware, Tree
@@ -55,13 +56,18 @@ class CachedDetection:
             return hardware
 
     def forget(self) -> None:
-        """Ask anew next time."""
+        """Ask again next time."""
         with self._lock:
             self._last = None
 
 
-cached_detect = CachedDetection()
-"""This process's own."""
+_detection = PerProcess(CachedDetection)
+
+
+def cached_detect(environ: Mapping[str, str] = os.environ) -> Hardware:
+    """What this process's own ``CachedDetection`` says."""
+    return _detection()(environ)
+
 
 _VARIABLES = (
     "CUDA_VISIBLE_DEVICES",

@@ -33,7 +33,7 @@ class Cloner:
     def __init__(self) -> None:
         machine = platform.machine()
         if not (os.path.exists("/proc/self/task") and machine in _CALLS):
-            raise CannotClone(f"warm starts are made for Linux on {' and '.join(_CALLS)}, not for {machine}")
+            raise CannotClone(f"warm starts need Linux on {' and '.join(_CALLS)}, not for {machine}")
         self._clone, get_robust_list, self._set_robust_list, self._tid_first = _CALLS[machine]
         self._libc = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: nothing runs in between
         self._libc.syscall.restype = ctypes.c_long

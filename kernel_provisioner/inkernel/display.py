@@ -1,26 +1,21 @@
-"""What the gate shows in a cell: progress in one line that updates, the outcome, and failures."""
+"""What the gate says: progress in one line of a cell that updates, and the outcome; or that one elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import html
-import re
-import textwrap
+import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-SAID = "torch_overlay"
-"""Key in a display's ``transient``, which no notebook keeps: what is said, without bar and clock.
-
-``{"step": text}`` for a step of the work, ``{"outcome": text}`` for what stays.
-"""
+from .shared.disk import human
+from .shared.failures import TRANSIENT_KEY
 
 _DOING = "Adding this notebook's packages"
 _BAR = 24  # characters of the bar in plain text
 _MESSAGE = 100  # characters of a step's name; one that lists many extras would fill the cell
-_WIDTH = 80  # columns of a failure: what a terminal has, and JupyterLab in half a laptop's screen
-_INDENT = " " * 7  # as wide as "  why: "
 
 # As JupyterLab draws text output, so that nothing jumps; other frontends fall back to what they have.
 _STYLE = (
@@ -28,25 +23,30 @@ _STYLE = (
     "line-height:var(--jp-code-line-height,inherit);padding-left:1ch"
 )
 _MUTED = f"{_STYLE};opacity:.7"  # ours, not the cell's; right in dark themes too
-_KEYS = ("why", "fix")
-_LABEL = re.compile(r"  \x1b\[1m(why|fix)\x1b\[0m: ")
 
 
 class Line:
     """One output that updates in place, in every client that knows ``update_display_data``.
 
-    ``publisher`` is IPython's display publisher, ``clock`` gives seconds.
+    ``publisher`` is IPython's display publisher, ``doing`` names the work, ``clock`` gives seconds.
     """
 
-    def __init__(self, publisher: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, publisher: Any, *, doing: str = _DOING, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._publisher = publisher
+        self._doing = doing
         self._clock = clock
         self._id = uuid.uuid4().hex
         self._started: float | None = None
+        self._fetching: float | None = None
         self._shown = ""
 
-    def progress(self, message: str, done: int = 0, total: int = 0) -> None:
+    def progress(self, message: str, done: int = 0, total: int = 0, sizes: tuple[int, int] = (0, 0)) -> None:
         """Show a step of the work; ``total`` 0 where its size is not known.
+
+        ``sizes`` are the bytes that have come and all that will; where they are known they are shown, with
+        the speed so far (after a second), and not ``done`` of ``total``.
 
         The seconds since the first step count up, to show that something happens. Nothing moves by
         itself: a page that is saved and reloaded meanwhile keeps this output as it is, and a running
@@ -60,15 +60,22 @@ class Line:
         told = f"{step} · {seconds} s" if seconds else step
         said = {"step": message}
         if not total:
-            markup = f'<div style="{_STYLE}">{_DOING} · {html.escape(told)}</div>'
-            self._show(f"{_DOING} · {told}", markup, said)
+            markup = f'<div style="{_STYLE}">{html.escape(self._doing)} · {html.escape(told)}</div>'
+            self._show(f"{self._doing} · {told}", markup, said)
             return
-        plain = "#" * (_BAR * done // total)
+        counted = f"{done}/{total}"
+        if sizes[1]:
+            done, total = sizes
+            self._fetching = now if self._fetching is None else self._fetching
+            spent = now - self._fetching
+            speed = f" · {human(int(done / spent))}/s" if done and spent >= 1 else ""
+            counted = f"{human(done)} of {human(total)}{speed}"
+        plain, doing = "#" * (_BAR * done // total), html.escape(self._doing)
         bar = f'<progress value="{done}" max="{total}" style="vertical-align:middle"></progress>'
         self._show(
-            f"{_DOING} · [{plain:.<{_BAR}}] {done}/{total} · {told}",
-            f'<div style="{_STYLE}">{_DOING} {bar} {done}/{total} · {html.escape(told)}</div>',
-            {"step": f"{message} ({done}/{total})"},
+            f"{self._doing} · [{plain:.<{_BAR}}] {counted} · {told}",
+            f'<div style="{_STYLE}">{doing} {bar} {counted} · {html.escape(told)}</div>',
+            {"step": f"{message} ({counted})"},
         )
 
     def settle(self, message: str) -> None:
@@ -85,53 +92,23 @@ class Line:
         if text == self._shown:
             return
         data = {"text/plain": text, "text/html": markup}
-        transient = {"display_id": self._id, SAID: said}
+        transient = {"display_id": self._id, TRANSIENT_KEY: said}
         self._publisher.publish(data, {}, transient=transient, update=bool(self._shown))
         self._shown = text
 
 
-def failure_lines(failure: dict[str, str]) -> list[str]:
-    """A failure as traceback lines: what, with the error's name in red, then why and fix.
+class Aside:
+    """What a line would say, on the kernel's own standard error: the outputs are not ours to write into."""
 
-    Each holds one line of the message, broken between words where it is longer than 80 columns:
-    JupyterLab itself breaks within words. Indented lines (commands, for example) are left whole.
-    """
-    name = failure.get("error") or "OverlayError"
-    lines = _wrapped(f"{name}: ", f"\x1b[31m{name}\x1b[0m: ", failure.get("what", ""))
-    for key in _KEYS:
-        if text := failure.get(key):
-            lines += _wrapped(f"  {key}: ", f"  \x1b[1m{key}\x1b[0m: ", text)
-    return lines
+    shown = False
 
+    def __init__(self, stderr: int) -> None:
+        self._stderr = stderr
 
-def failure_told(name: str, what: str, traceback: Sequence[str]) -> dict[str, str] | None:
-    """The failure (``error``, ``what``, ``why``, ``fix``) that an error output tells.
+    def progress(self, message: str, done: int = 0, total: int = 0, sizes: tuple[int, int] = (0, 0)) -> None:
+        """Say nothing: a log keeps what stays."""
 
-    None where its traceback is not of ``failure_lines``, but of the user's code.
-    """
-    failure = {"error": name, "what": what}
-    first = failure_lines(failure)
-    if list(traceback[: len(first)]) != first:
-        return None
-    key = ""
-    for line in traceback[len(first) :]:
-        label = _LABEL.match(line)
-        whole = line[label.end() if label else len(_INDENT) :].replace(f"\n{_INDENT}", " ")
-        key = label[1] if label else key
-        failure[key] = f"{failure[key]}\n{whole}" if key in failure else whole
-    return failure
-
-
-def _wrapped(plain: str, styled: str, text: str) -> list[str]:
-    """The lines of ``text`` behind a label, which is ``plain`` to measure and ``styled`` to show."""
-    lines = []
-    for number, line in enumerate(text.splitlines() or [""]):
-        before = _INDENT if number else plain
-        whole = before + line
-        if not line.startswith(" "):
-            whole = textwrap.fill(
-                line, _WIDTH, initial_indent=before, subsequent_indent=_INDENT, expand_tabs=False,
-                replace_whitespace=False, break_long_words=False, break_on_hyphens=False,
-            )  # fmt: skip
-        lines.append(whole if number else styled + whole[len(plain) :])
-    return lines
+    def settle(self, message: str) -> None:
+        """Write what stays."""
+        with contextlib.suppress(OSError):  # nobody reads it
+            os.write(self._stderr, f"{message}\n".encode())

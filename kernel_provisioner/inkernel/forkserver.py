@@ -23,9 +23,11 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .become import Origin, become
 from .clone import CannotClone, Cloner, put_threads_away, threads
-from .mend import kept
+from .optional import watched
+from .read_by_torch import noted
+from .reinit import Origin, parts_of_path, reinit
+from .relocate import kept
 
 # What ipykernel imports only once it starts. Where it has another version, some may be missing.
 _SPARED = (
@@ -108,7 +110,7 @@ class _Server:
         else:
             if pid == 0:
                 self._line.detach()  # ``become`` closes what is open here
-                become(fds, self._origin)
+                reinit(fds, self._origin)
                 return True
             _say(self._line, pid=pid)
         for fd in fds:
@@ -139,7 +141,8 @@ def _import() -> Origin:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     kernels = _from_the_base()
-    importlib.import_module("torch")
+    with watched() as lookups, noted() as variables:
+        importlib.import_module("torch")
     all_of_it = _from_the_base()
     changed = {
         name: os.environ.get(name)
@@ -147,13 +150,14 @@ def _import() -> Origin:
         if environ.get(name) != os.environ.get(name)
     }
     places = kept((place, sys.prefix))
-    return Origin(sys.prefix, place, changed, places, all_of_it, all_of_it - kernels)
+    by_torch = all_of_it - kernels
+    return Origin(sys.prefix, place, changed, places, all_of_it, by_torch, lookups, frozenset(variables))
 
 
 def _from_the_base() -> frozenset[str]:
     """The top-level modules that are imported and lie in the base, behind this process's own overlay."""
-    own = next(number for number, entry in enumerate(sys.path) if entry.startswith(sys.prefix + os.sep))
-    roots = tuple(entry + os.sep for entry in sys.path[own + 1 :])
+    _, _, base = parts_of_path(sys.prefix)
+    roots = tuple(entry + os.sep for entry in base)
     return frozenset(
         name
         for name, module in sys.modules.items()

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import importlib
 import json
 import os
-import shutil
 import signal
 import site
 import subprocess
@@ -24,76 +22,86 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-from .display import Line
-from .info import Info
-from .inherited import inherited_environment
-from .packages import named_in
+from .display import Aside, Line
+from .shared import flock
+from .shared.environment import builder_environment
+from .shared.events import read_events
+from .shared.heartbeat import PATIENCE, Watch, end_builder
+from .shared.info import Info
+from .shared.layout import ADDING, BUILDER_LOCK, BUILDER_LOG, ENTERED, FAILED, OVERLAY
+from .shared.packages import canonical, named_in
+from .shared.settle import settle, settle_added, site_packages
 
-OVERLAY, FAILED, ENTERED, PROGRESS, STAGING = (
-    "overlay.json",
-    "failed.json",
-    "entered",
-    "progress.jsonl",
-    "staging",
-)
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, 524})  # as in locks.py
 _POLL = (0.002, 0.03)  # seconds between looks at the builder's progress, at first and in the long run
 _LITTLE = 65536  # bytes; a disk with less takes a small file at best
 _DIED = {
     "error": "BuildFailed",
-    "what": "the process that builds this notebook's overlay ended without a word",
+    "what": "the builder of this notebook's overlay ended without a message",
     "why": "it was killed, or the machine ran out of memory",
-    "fix": "restart the kernel: the overlay is built anew",
+    "fix": "restart the kernel to build it again",
+}
+_FROZEN = {
+    "error": "BuildFailed",
+    "what": "the process that builds this notebook's overlay gives no sign of life",
+    "why": "it is stopped, or its disk does not answer, and it could not be ended from here",
+    "fix": "restart the kernel: another overlay is begun",
 }
 
 
 class Interrupted(Exception):
-    """The user interrupted the wait; the build goes on."""
+    """A signal ended the wait; the build goes on. ``last``: the kernel itself is to end."""
+
+    def __init__(self, *, last: bool) -> None:
+        super().__init__()
+        self.last = last
 
 
 class Gate:
     """Open, closed, or failed with what to tell in every cell."""
 
-    def __init__(self, info: Info) -> None:
+    def __init__(self, info: Info, *, patience: float = PATIENCE) -> None:
         self._info = info
+        self._patience = patience
         self.failure = info.failure
-        self._open = not info.failure and (not info.overlay or (info.path / ENTERED).exists())
+        entered = (info.path / ENTERED).exists() and not (info.path / ADDING).exists()
+        self._open = not info.failure and (not info.overlay or entered)
 
     @property
     def open(self) -> bool:
         """Whether cells run without waiting."""
         return self._open
 
-    async def enter(self, line: Line) -> None:
+    async def enter(self, line: Line | Aside) -> None:
         """Wait for the overlay, move its packages in, and open; on failure set ``failure``.
 
-        Raises Interrupted where the user interrupts the wait, and nothing else: a cell whose
-        execution raises here would never be answered.
+        Raises Interrupted where a signal ends the wait, and nothing else: a cell whose execution
+        raises here would never be answered. What is being moved in is moved in to the end first.
         """
-        try:
-            await self._enter(line)
-        except Interrupted:
-            raise
-        except Exception as error:  # the edge: whatever an overlay that was tampered with may lead to
-            self.failure = {
-                "error": "BuildFailed",
-                "what": f"this notebook's packages could not be put in their place in {self._info.path}",
-                "why": str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}",
-                "fix": "make room and permission there, then restart the kernel",
-            }
-            line.settle("This notebook's packages could not be added")
+        with _signals() as caught:
+            try:
+                await self._enter(line, caught)
+            except Exception as error:  # the edge: whatever an overlay that was tampered with may lead to
+                self.failure = {
+                    "error": "BuildFailed",
+                    "what": f"this notebook's packages could not be put in their place in {self._info.path}",
+                    "why": str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}",
+                    "fix": "free space there and make it writable, then restart the kernel",
+                }
+                line.settle("This notebook's packages could not be added")
+        if caught:
+            raise Interrupted(last=signal.SIGTERM in caught)
 
-    async def _enter(self, line: Line) -> None:
-        with _interrupts() as interrupted:
-            async for event in self._events():
-                if interrupted.is_set():
-                    raise Interrupted
-                line.progress(event["message"], event.get("done", 0), event.get("total", 0))
+    async def _enter(self, line: Line | Aside, caught: set[int]) -> None:
+        async for event in self._events():
+            if caught:
+                return
+            sizes = event.get("bytes", 0), event.get("total_bytes", 0)
+            line.progress(event["message"], event.get("done", 0), event.get("total", 0), sizes)
         failed = self._info.path / FAILED
         if failed.exists():
             self.failure = json.loads(failed.read_bytes())["failure"]
         elif not (self._info.path / OVERLAY).exists():
-            self.failure = _died(self._info.path)
+            self.failure = self.failure or _died(self._info.path)
         if self.failure:
             line.settle("This notebook's packages could not be added")
             return
@@ -104,23 +112,42 @@ class Gate:
             line.settle(summary)
 
     def look_again(self) -> None:
-        """Let the interpreter find what was added to the overlay since it was entered."""
-        look_again(self._info.path)
+        """Let the interpreter find what was added to the overlay since it was entered.
+
+        A builder that was killed on the way may have left that to be moved in.
+        """
+        with _signals() as caught:
+            settle_added(self._info.path)
+            look_again(self._info.path)
+        for number in caught:
+            signal.raise_signal(number)
 
     async def _events(self) -> AsyncIterator[dict[str, Any]]:
-        """The builder's latest event, often, until the overlay is there, has failed, or nobody builds it."""
-        asked = False
+        """The builder's latest event, often, until the overlay is there, has failed, or nobody builds it.
+
+        A builder that is frozen is ended, and another one started, once.
+        """
+        asked = ended = False
+        watch = Watch(self._info.path)
         pause, longest = _POLL
         while True:
-            idle = not _is_locked(self._info.path / "builder.lock")
+            idle = not flock.is_held(self._info.path / BUILDER_LOCK, fcntl.LOCK_SH)
             if (self._info.path / OVERLAY).exists() or (self._info.path / FAILED).exists():
                 return
-            idle = idle and not _is_open(self._info.path / "builder.lock")
-            events = _read_events(self._info.path / PROGRESS)
+            idle = idle and not {*flock.holders(self._info.path / BUILDER_LOCK)} - {os.getpid()}
+            events = read_events(self._info.path)
             if idle:
-                if asked or not events or events[-1]["phase"] != "needs-cell":
+                waits = bool(events) and events[-1]["phase"] == "needs-cell"
+                if asked or not (waits or ended):
                     return
                 asked = self._build_with_consent()
+            elif watch.silence() > self._patience:
+                if ended:
+                    self.failure = _FROZEN
+                    return
+                ended = True
+                end_builder(self._info.path)
+                watch = Watch(self._info.path)
             yield events[-1] if events else {"phase": "plan", "message": "Starting"}
             await asyncio.sleep(pause)
             pause = min(1.03 * pause, longest)
@@ -132,14 +159,14 @@ class Gate:
         the collector for a moment.
         """
         words = [*self._info.builder, str(self._info.path), "--cell-ran"]
-        lock = os.open(self._info.path / "builder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self._info.path / BUILDER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not _take(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if not flock.take(lock, fcntl.LOCK_EX):
                 return False
-            with (self._info.path / "builder.log").open("ab") as log:
+            with (self._info.path / BUILDER_LOG).open("ab") as log:
                 subprocess.Popen(
                     [*words, "--lock-fd", str(lock)],
-                    env=inherited_environment(os.environ),
+                    env=builder_environment(os.environ),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -160,7 +187,7 @@ def _died(overlay: Path) -> dict[str, str]:
         return {
             "error": "BuildFailed",
             "what": f"the disk is full at {overlay}",
-            "why": "it takes no more files (df -i)" if files_full else "hardly a byte is left there (df)",
+            "why": "it takes no more files (df -i)" if files_full else "no space is left there (df)",
             "fix": "free space there, or set TORCH_OVERLAY_ROOT to a directory on another disk;"
             " then restart the kernel",
         }
@@ -170,49 +197,17 @@ def _died(overlay: Path) -> dict[str, str]:
 def move_in(overlay: Path, state: dict[str, Any]) -> None:
     """Move the staged packages to where the interpreter looks, and let it look."""
     settle(overlay, state)
+    settle_added(overlay)
     look_again(overlay)
-
-
-def settle(overlay: Path, state: dict[str, Any]) -> None:
-    """Move the staged packages to where the interpreter of ``overlay`` looks; nothing of them runs.
-
-    Each entry moves by one rename; a move that was cut short is taken up where it stopped.
-    Two kernels of one notebook take turns.
-    """
-    with _locked(overlay / "enter.lock"):
-        if not (overlay / ENTERED).exists():
-            staging = overlay / STAGING
-            own = _site_packages(overlay)
-            for name, (old, _) in state.get("replaced", {}).items():
-                shutil.rmtree(own / f"{name.replace('-', '_')}-{old}.dist-info", ignore_errors=True)
-            if staging.is_dir():
-                _merge(staging, overlay)
-            shutil.rmtree(staging, ignore_errors=True)
-            (overlay / ENTERED).touch(mode=0o600)
 
 
 def look_again(overlay: Path) -> None:
     """Let the running interpreter find what is new in the overlay, and what its ``.pth`` files add."""
-    own = _site_packages(overlay)
+    own = site_packages(overlay)
     known = set(sys.path)
     for name in sorted(entry.name for entry in os.scandir(own) if entry.name.endswith(".pth")):
         site.addpackage(str(own), name, known)
     importlib.invalidate_caches()
-
-
-def _merge(source: Path, target: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):  # no locks here, and another kernel moved it just now
-        if not target.exists() or not source.is_dir() or source.is_symlink():
-            source.replace(target)
-            return
-        for entry in list(os.scandir(source)):
-            _merge(Path(entry.path), target / entry.name)
-
-
-def _site_packages(overlay: Path) -> Path:
-    for base_paths in overlay.glob("lib/python*/site-packages/zzz_torch_base.pth"):
-        return base_paths.parent
-    raise FileNotFoundError(errno.ENOENT, "its zzz_torch_base.pth is gone", str(overlay))
 
 
 def _summary(info: Info, state: dict[str, Any]) -> str:
@@ -232,87 +227,51 @@ def _summary(info: Info, state: dict[str, Any]) -> str:
             seconds=max(state.get("seconds", 0), 0.1),
         )
     ]
-    for name, (old, version) in state.get("replaced", {}).items():
+    replaced = state.get("replaced", {})
+    for name, (old, version) in replaced.items():
         lines.append(
             f"in this notebook only, {name} is {version} instead of the base's {old}: the extras need it"
         )
+    if stale := [name for name in replaced if imported_before(info.path, name)]:
+        names = ", ".join(stale)
+        lines.append(f"Restart the kernel to use the new {names}: the base's is already imported")
     return "\n".join(lines)
 
 
-def _read_events(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
-    events = []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # the last line may still be on its way
-            events.append(json.loads(line))
-    return events
+def imported_before(overlay: Path, name: str) -> bool:
+    """Whether this process has imported a distribution from elsewhere than the overlay that holds it."""
+    own = str(site_packages(overlay))
+    return any(
+        not (getattr(module, "__file__", None) or own).startswith(own) for module in imported(overlay, name)
+    )
 
 
-def _is_locked(path: Path) -> bool:
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _take(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: others who look are in nobody's way
-    finally:
-        os.close(fd)
-
-
-def _take(fd: int, how: int) -> bool:
-    """Lock an open file; False where another's lock is in the way. A disk without locks lets everybody."""
-    try:
-        fcntl.flock(fd, how)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
-
-
-def _is_open(path: Path) -> bool:
-    """Whether another process has a file open, as a builder has its lock also where locks mean nothing.
-
-    False where the system does not tell (no ``/proc``).
-    """
-    wanted, own = os.path.realpath(path), str(os.getpid())
-    for place in Path("/proc").glob("[0-9]*/fd"):
-        if place.parent.name != own:
-            with contextlib.suppress(OSError):  # ended meanwhile, or another user's
-                if any(_goal(link) == wanted for link in place.iterdir()):
-                    return True
-    return False
-
-
-def _goal(link: Path) -> str:
-    with contextlib.suppress(OSError):  # closed meanwhile
-        return str(link.readlink())
-    return ""
+def imported(overlay: Path, name: str) -> Iterator[Any]:
+    """The modules of the overlay's distribution ``name`` that this process has imported, from anywhere."""
+    for record in site_packages(overlay).glob("*.dist-info/RECORD"):
+        if canonical(record.parent.name.partition("-")[0]) != name:
+            continue
+        for row in record.read_text(encoding="utf-8", errors="replace").splitlines():
+            path, python, _ = row.partition(".py,")
+            path = path if python else row.partition(",,")[0]  # a link to all of a package
+            module = sys.modules.get(path.removesuffix("/__init__").replace("/", "."))
+            if module:
+                yield module
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _take(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Turn SIGINT into an event for a while: raised in the event loop it would end the kernel."""
-    flag = threading.Event()
+def _signals() -> Iterator[set[int]]:
+    """SIGINT and SIGTERM that come meanwhile: at once they would end the kernel, with its cell unanswered."""
+    caught: set[int] = set()
     if threading.current_thread() is not threading.main_thread():
-        yield flag
+        yield caught
         return
-    before = signal.signal(signal.SIGINT, lambda *_: flag.set())
+    before = {
+        number: signal.signal(number, lambda number, _: caught.add(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        yield flag
+        yield caught
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

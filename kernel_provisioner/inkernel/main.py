@@ -25,7 +25,7 @@ def main() -> None:
     spec.loader.exec_module(package)
     if sys.argv[1:2] == ["--fork-server"]:
         importlib.import_module(f"{_NAME}.forkserver").serve(sys.argv[2:])  # comes back in a kernel
-    importlib.import_module(f"{_NAME}.kernel").OverlayKernelApp.launch_instance()
+    importlib.import_module(f"{_NAME}.kernel").IPKernelApp.launch_instance()
 
 
 if __name__ == "__main__":

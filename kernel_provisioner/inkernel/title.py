@@ -1,6 +1,6 @@
 """What the system shows as a process's command line and environment (``/proc/PID/cmdline``, ``ps``).
 
-Linux keeps where in memory these lie. A fork's are its parent's, so they are laid down anew, and
+Linux keeps where in memory these lie. A fork's are its parent's, so they are laid down again, and
 Linux is told. It asks for no privilege, but takes only a whole map of the process.
 """
 

@@ -1,80 +1,155 @@
-"""Write extras and the lock into a notebook file without touching anything else in it.
+"""Write extras and the lock into a notebook file, as Jupyter itself would save it.
 
-The bytes around the changed value stay as they are, whoever wrote them and however: indentation,
-key order, escapes, line ends. The new text follows the file's own manner.
+No value changes but the one that is meant; key order, indentation, line ends and escapes stay.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import json
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
-from kernel_provisioner.errors import InvalidRequest, NotebookUnreadable
-from kernel_provisioner.request import parse_request
-
-from .read import KEY, NotebookText, open_notebook, parse_json, refuse, torch_env_of
+from ..errors import InvalidRequest
+from ..model.request import Request, parse_request
+from .contents import KEY, NotebookText
+from .edit_text import TextDocument
+from .extras import name_of, with_added, without
+from .file import read_bytes, refuse, replace
+from .json_object import parse_json
+from .lock_file import write_lock_beside
+from .read import read_notebook, torch_env_of
+from .text import is_text
 
 MAX_SIZE = 100 << 20
 """The most bytes in a notebook that is changed: for that it is held in memory, several times."""
 
 
-def add_extras(path: Path, requirements: Sequence[str], *, allow_urls: bool = False) -> list[str]:
-    """Add ``requirements`` to the notebook's extras, in place of those of the same name; the new list.
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """What a notebook would declare, which is not written yet: ``extras`` in place of ``before``."""
 
-    Raises InvalidRequest and writes nothing where the result would be refused at launch, and
-    NotebookUnreadable where the file cannot be read or written, or changes meanwhile.
+    before: list[str]
+    extras: list[str]
+    document: Document
+    allow_urls: bool
+
+    @property
+    def request(self) -> Request:
+        """What the notebook would ask for then; raises InvalidRequest where a launch would refuse it."""
+        return self.document.check(self.extras, allow_urls=self.allow_urls)
+
+    @property
+    def now(self) -> Request:
+        """What the notebook asks for as it is; raises InvalidRequest where a launch refuses it."""
+        return self.document.check(self.before, allow_urls=self.allow_urls)
+
+    def write(self) -> list[str]:
+        """Write it; the list. Raises NotebookUnreadable, also where the file changed meanwhile."""
+        return self.document.write(self.extras)
+
+
+def adding(path: Path, requirements: Sequence[str], *, allow_urls: bool = False) -> Edit:
+    """The notebook with ``requirements`` among its extras, in place of those of the same name.
+
+    In a text notebook they are the dependencies of its PEP 723 block, which is made where there is
+    none. Raises InvalidRequest where the result would be refused at launch, and NotebookUnreadable where the
+    file cannot be read.
     """
     # First, so that the index told is the caller's own.
     parse_request({"extras": list(requirements)}, allow_urls=allow_urls)
-    document = _Document.read(path)
+    document = _read(path)
+    extras = with_added(document.extras, requirements)
+    document.check(extras, allow_urls=allow_urls)
+    return Edit(document.extras, extras, document, allow_urls)
+
+
+def removing(
+    path: Path, names: Sequence[str], *, allow_urls: bool = False, beside: Collection[str] = ()
+) -> Edit:
+    """The notebook without the packages called ``names`` among its extras; some may be ``beside`` these.
+
+    Raises InvalidRequest for a name that is not among them, and NotebookUnreadable like ``adding``. An extra
+    that would be refused at launch can be removed, by its exact text.
+    """
+    document = _read(path)
     extras = document.extras
-    for new in (requirement.strip() for requirement in requirements):
-        same = [at for at, old in enumerate(extras) if _name(old) == _name(new)]
-        extras = [new if at in same else old for at, old in enumerate(extras) if at not in same[1:]]
-        if not same:
-            extras.append(new)
-    parse_request({**document.said, "extras": extras}, document.text.script_blocks, allow_urls=allow_urls)
-    return document.write(extras)
+    for name in names:
+        left = without(extras, name)
+        if len(left) == len(extras) and name_of(name) not in beside:
+            raise document.absent(name, extras)
+        extras = left
+    return Edit(document.extras, extras, document, allow_urls)
+
+
+def add_extras(path: Path, requirements: Sequence[str], *, allow_urls: bool = False) -> list[str]:
+    """``adding``, written; the new list. Nothing is written where an error is raised."""
+    return adding(path, requirements, allow_urls=allow_urls).write()
 
 
 def remove_extras(path: Path, names: Sequence[str]) -> list[str]:
-    """Remove the packages called ``names`` from the notebook's extras; the new list.
-
-    Raises InvalidRequest for a name that is not among them, and NotebookUnreadable like
-    ``add_extras``. An extra that would be refused at launch can be removed, by its exact text.
-    """
-    document = _Document.read(path)
-    extras = document.extras
-    for name in names:
-        left = [extra for extra in extras if extra != name and _name(extra) != _name(name)]
-        if len(left) == len(extras):
-            raise _absent(name, extras, document.text)
-        extras = left
-    return document.write(extras)
+    """``removing``, written; the new list."""
+    return removing(path, names).write()
 
 
 def write_lock(path: Path, lock: Mapping[str, object]) -> bool:
-    """Write ``lock`` into the notebook's metadata; whether that changed it.
+    """Write ``lock`` into the notebook's metadata, or beside a text notebook; whether that changed it.
 
     Raises InvalidRequest where the notebook's other metadata would be refused, and
     NotebookUnreadable like ``add_extras``.
     """
+    if is_text(path):
+        text = read_notebook(path)
+        said = text.metadata if isinstance(text.metadata, dict) else {}
+        if said.get("lock") == lock:
+            return False
+        parse_request({**said, "lock": lock}, text.script_blocks)
+        write_lock_beside(path, lock)
+        return True
     document = _Document.read(path)
     if document.said.get("lock") == lock:
         return False
     parse_request({**document.said, "lock": lock}, document.text.script_blocks)
-    _replace(document.path, _with(document.source, "lock", lock).encode(), document.status)
+    replace(document.path, _with(document.source, {"lock": lock}), document.status, like=document.status)
     return True
+
+
+def write_choice(path: Path, said: Mapping[str, object], kernelspec: Mapping[str, str] | None) -> None:
+    """Write ``said`` into the notebook's ``torch_env``, and ``kernelspec`` into its metadata; nothing else.
+
+    Raises InvalidRequest where the result would be refused, and NotebookUnreadable like ``adding``.
+    """
+    document = _Document.read(path)
+    parse_request({**document.said, **said}, document.text.script_blocks)
+    kernel = {} if kernelspec is None else {"kernelspec": kernelspec}
+    if said or kernel:
+        data = _with(document.source, said, kernel)
+        replace(document.path, data, document.status, like=document.status)
+
+
+class Document(Protocol):
+    """A notebook file as it was read."""
+
+    @property
+    def extras(self) -> list[str]:
+        """What it declares, as far as that is changed here; raises InvalidRequest where it is no list."""
+
+    def check(self, extras: list[str], *, allow_urls: bool) -> Request:
+        """What it asks for with these extras; raises InvalidRequest where a launch would refuse that."""
+
+    def write(self, extras: list[str]) -> list[str]:
+        """Write the file with ``extras``, if they are others, and return them."""
+
+    def absent(self, name: str, extras: list[str]) -> InvalidRequest:
+        """Why ``name`` cannot be removed from ``extras``, which are left."""
+
+
+def _read(path: Path) -> Document:
+    return TextDocument.read(path) if is_text(path) else _Document.read(path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +164,7 @@ class _Document:
     @classmethod
     def read(cls, path: Path) -> _Document:
         path = Path(os.path.realpath(path))  # a link stays a link
-        with open_notebook(path) as file:
-            status = os.fstat(file.fileno())
-            if status.st_size > MAX_SIZE:
-                refuse(
-                    path, f"it is larger than {MAX_SIZE / 1e6:,.0f} MB", fix="clear its outputs and save it"
-                )
-            data = file.read()
+        data, status = read_bytes(path, MAX_SIZE, fix="clear its outputs and save it")
         document = parse_json(path, data)
         if not isinstance(document.get("metadata", {}), dict):
             refuse(path, "its metadata is not a JSON object")
@@ -117,190 +186,71 @@ class _Document:
             return []
         return extras
 
+    def check(self, extras: list[str], *, allow_urls: bool) -> Request:
+        said, text = {**self.said, "extras": extras}, self.text
+        return parse_request(said, text.script_blocks, uv_lock=text.uv_lock, allow_urls=allow_urls)
+
     def write(self, extras: list[str]) -> list[str]:
         if extras != self.extras:
-            _replace(self.path, _with(self.source, "extras", extras).encode(), self.status)
+            replace(self.path, _with(self.source, {"extras": extras}), self.status, like=self.status)
         return extras
 
-
-def _with(source: str, key: str, content: object) -> str:
-    """The text of the notebook with ``content`` under this key of the block and no other change."""
-    start, end = _skip(source, 1 if source.startswith("\ufeff") else 0), len(source)
-    style = _Style.of(source, start)
-    keys = ["metadata", KEY, key]
-    while keys and source[start] == "{":
-        name = keys.pop(0)
-        members = dict(_members(source, start))
-        if name not in members:
-            value = functools.reduce(lambda inner, outer: {outer: inner}, reversed(keys), content)
-            return _with_member(source, start, members, f"{json.dumps(name)}{style.colon}", value, style)
-        start, end = members[name]
-    value = functools.reduce(lambda inner, outer: {outer: inner}, reversed(keys), content)
-    old = source[start:end]
-    one_line = style.unit is None or ("\n" not in old and old.startswith("[") and old != "[]")
-    text = style.line(value) if one_line else style.lines(value, _indentation(source, start))
-    return source[:start] + text + source[end:]
-
-
-def _with_member(
-    source: str,
-    start: int,
-    members: dict[str, tuple[int, int]],
-    key: str,
-    value: object,
-    style: _Style,
-) -> str:
-    """``source`` with one more member at the end of the object at ``start``."""
-    lead = source[start + 1 : _skip(source, start + 1)]
-    if members:
-        end = max(end for _, end in members.values())
-        if "\n" not in lead:
-            return source[:end] + style.comma + key + style.line(value) + source[end:]
-        return source[:end] + "," + lead + key + style.lines(value, lead.rpartition("\n")[2]) + source[end:]
-    rest = source[start + 1 + len(lead) :]
-    if style.unit is None:
-        return source[: start + 1] + key + style.line(value) + rest
-    outer = _indentation(source, start)
-    inner = outer + style.unit
-    return (
-        source[: start + 1]
-        + style.newline
-        + inner
-        + key
-        + style.lines(value, inner)
-        + style.newline
-        + outer
-        + rest
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Style:
-    """How the file is laid out. ``unit`` is one level of indentation, None where all is on one line."""
-
-    unit: str | None
-    newline: str
-    colon: str
-
-    @classmethod
-    def of(cls, source: str, start: int) -> _Style:
-        """The style of the object at ``start``."""
-        lead = source[start + 1 : _skip(source, start + 1)]
-        _, key_end = (
-            _value(source, start + 1 + len(lead)) if source[start + 1 + len(lead)] == '"' else ("", start)
-        )
-        value_at = _skip(source, _skip(source, key_end) + 1)
-        colon = source[key_end:value_at] if key_end > start else ": "
-        return cls(
-            unit=lead.rpartition("\n")[2] if "\n" in lead else None,
-            newline="\r\n" if "\r\n" in lead else "\n",
-            colon=colon if "\n" not in colon else ": ",
-        )
-
-    @property
-    def comma(self) -> str:
-        """What stands between two values on one line."""
-        return "," if self.colon == ":" else ", "
-
-    def line(self, value: object) -> str:
-        """``value`` on one line."""
-        return json.dumps(value, separators=(self.comma, self.colon))
-
-    def lines(self, value: object, indentation: str) -> str:
-        """``value`` over several lines, in a line that starts with ``indentation``."""
-        text = json.dumps(value, indent=self.unit, separators=(",", self.colon))
-        return text.replace("\n", self.newline + indentation)
-
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-
-
-def _skip(source: str, at: int) -> int:
-    space = _SPACE.match(source, at)
-    return space.end() if space else at
-
-
-def _indentation(source: str, at: int) -> str:
-    """The white space that starts the line of ``at``."""
-    line = source.rfind("\n", 0, at) + 1
-    return source[line : _skip(source, line)]
-
-
-def _value(source: str, at: int) -> tuple[object, int]:
-    """The JSON value at ``at`` and where it ends; the text is known to be JSON."""
-    return json.JSONDecoder().raw_decode(source, at)
-
-
-def _members(source: str, start: int) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The keys of the object at ``start``, each with where its value stands."""
-    at = _skip(source, start + 1)
-    while source[at] != "}":
-        key, at = _value(source, at)
-        at = _skip(source, _skip(source, at) + 1)  # the colon
-        end = _value(source, at)[1]
-        yield str(key), (at, end)
-        at = _skip(source, end)
-        if source[at] == ",":
-            at = _skip(source, at + 1)
-
-
-def _replace(path: Path, data: bytes, before: os.stat_result) -> None:
-    """Put ``data`` in place of the file that ``before`` describes, whole or not at all."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                own = os.fstat(handle)
-                if (own.st_uid, own.st_gid) != (before.st_uid, before.st_gid):
-                    os.fchown(handle, before.st_uid, before.st_gid)
-                os.fchmod(handle, before.st_mode & 0o7777)
-                file.write(data)
-                file.flush()
-                os.fsync(handle)
-            now = path.stat()
-            if (now.st_ino, now.st_size, now.st_mtime_ns) != (
-                before.st_ino,
-                before.st_size,
-                before.st_mtime_ns,
-            ):
-                raise NotebookUnreadable(
-                    f"the notebook {path} changed while it was edited; nothing was written",
-                    why="another program wrote it meanwhile, as JupyterLab does when it saves",
-                    fix="run the command again",
+    def absent(self, name: str, extras: list[str]) -> InvalidRequest:
+        for cell, block in zip(self.text.script_cells, self.text.script_blocks, strict=True):
+            declared = parse_request(None, [block])
+            names = {name_of(extra) for extra in declared.extras} | ({"torch"} if declared.torch else set())
+            if name_of(name) in names:
+                return InvalidRequest(
+                    f"{name} is not among the extras in the notebook's metadata",
+                    field=f"{KEY}.extras",
+                    why=f"it is a dependency in the # /// script block of cell {cell}",
+                    fix=f"remove {name} from # dependencies in cell {cell}",
                 )
-            Path(name).replace(path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                Path(name).unlink()
-    except OSError as error:
-        raise NotebookUnreadable(
-            f"the notebook {path} cannot be written; it is unchanged",
-            why=error.strerror or str(error),
-            fix=f"as the owner of the notebook, make {path.parent} writable and run the command again",
-        ) from error
+        return InvalidRequest(
+            f"{name} is not among the extras",
+            field=f"{KEY}.extras",
+            why=f"they are {', '.join(extras)}" if extras else "the notebook's metadata names none",
+            fix="name one of them" if extras else "nothing needs to be removed",
+        )
 
 
-def _name(requirement: str) -> str:
-    try:
-        return canonicalize_name(Requirement(requirement).name)
-    except InvalidRequirement:
-        return canonicalize_name(requirement.strip())
+def _with(
+    source: str, said: Mapping[str, object], more: Mapping[str, object] = MappingProxyType({})
+) -> bytes:
+    """The notebook with what is ``said`` in the block, and ``more`` beside it, as Jupyter would save it."""
+    document = json.loads(source.removeprefix("\ufeff"))
+    metadata = document.setdefault("metadata", {})
+    block = metadata.get(KEY)
+    if said:
+        metadata[KEY] = {**(block if isinstance(block, dict) else {}), **said}
+    metadata.update(more)
+    return _rendered(document, source).encode()
 
 
-def _absent(name: str, extras: list[str], text: NotebookText) -> InvalidRequest:
-    for cell, block in zip(text.script_cells, text.script_blocks, strict=True):
-        declared = parse_request(None, [block])
-        names = {_name(extra) for extra in declared.extras} | ({"torch"} if declared.torch else set())
-        if _name(name) in names:
-            return InvalidRequest(
-                f"{name} is not among the extras in the notebook's metadata",
-                field=f"{KEY}.extras",
-                why=f"it is a dependency in the # /// script block of cell {cell}",
-                fix=f"remove {name} from # dependencies in cell {cell}",
-            )
-    return InvalidRequest(
-        f"{name} is not among the extras",
-        field=f"{KEY}.extras",
-        why=f"they are {', '.join(extras)}" if extras else "the notebook's metadata names none",
-        fix="name one of them" if extras else "nothing needs to be removed",
+# A BOM, the line end and indentation before the first key, and its colon with what follows.
+_START = re.compile(r'(\ufeff?)\s*\{[ \t]*(\r?\n)?([ \t]*)(?:"(?:[^"\\]|\\.)*"(\s*:[ ]?))?')
+
+
+def _rendered(document: object, source: str) -> str:
+    """``document`` laid out as ``source`` is: its indentation, line ends, escapes and BOM."""
+    start = _START.match(source)
+    assert start is not None  # it was parsed as an object
+    bom, newline, indent, colon = start.groups()
+    compact = colon == ":"
+    text = json.dumps(
+        document,
+        indent=indent if newline else None,
+        separators=("," if newline or compact else ", ", ":" if compact else ": "),
+        ensure_ascii=(source.isascii() and "\\u" in source) or _has_surrogates(document),
     )
+    # No string holds a line end that is not escaped.
+    return bom + text.replace("\n", newline or "\n") + source[len(source.rstrip()) :]
+
+
+def _has_surrogates(document: object) -> bool:
+    """Whether a string holds half a character, which JSON can escape and UTF-8 cannot write."""
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False

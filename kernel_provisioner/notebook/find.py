@@ -2,7 +2,8 @@
 
 No interface of Jupyter says so. Each way of starting a kernel leaves another trace, and they are
 looked for from the clearest to the faintest: a variable set on purpose, the server's table of
-sessions, the name that a session gives its kernel, the runner that waits on the call stack, voila.
+sessions, the name that a session gives its kernel, the path that a server was asked to start a kernel
+for, the program that waits on the call stack, voila.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from types import FrameType
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from .frames import pooled_notebook, running_client
+from .frames import RunningClient, pooled_notebook, requested_path, running_client
+from .text import is_text
 
 _Seen = TypeVar("_Seen")
 
@@ -27,12 +29,14 @@ class FoundNotebook:
 
     ``path`` is absolute, None where no file is known. ``content`` is the notebook where the runner
     has it in memory, which may differ from the file. ``how`` names the trace, for messages;
-    ``none`` where there was none, as for consoles.
+    ``none`` where there was none, as for consoles. ``quiet``: the outputs are published, committed or
+    compared, and the kernel says nothing of itself in them.
     """
 
     path: Path | None = None
     content: Mapping[str, object] | None = None
     how: str = "none"
+    quiet: bool = False
 
 
 def find_notebook(
@@ -63,6 +67,7 @@ def traces(
     kernel_id: str,
     frames: Iterable[FrameType],
     inherited: Mapping[str, str] = os.environ,
+    requested: str = "",
 ) -> Traces:
     """What tells the notebook of a launch; never raises.
 
@@ -72,28 +77,37 @@ def traces(
     ``env`` and ``cwd`` are what the caller handed to ``start_kernel``, empty where it handed none.
     ``kernel_manager`` is the provisioner's parent, ``frames`` what ``frames.calling_frames()``
     gives. ``inherited`` is the environment of this process: a name that stands there already is
-    that of another kernel, from inside which this server or runner was started.
+    that of another kernel, from inside which this server or runner was started. ``requested`` is the
+    path that the server was asked for at an earlier start of this kernel, which later ones do not show.
     """
     manager: Any = kernel_manager
     server = _tried(lambda: manager.parent.parent)
-    return Traces(
+    root = _tried(lambda: Path(manager.parent.root_dir) if manager.parent.root_dir else None)
+    stack = _tried(lambda: list(frames)) or []
+    if not requested and root and not env.get("JPY_SESSION_NAME"):
+        requested = _tried(lambda: requested_path(stack, kernel_manager)) or ""
+    seen = Traces(
         env=env,
         cwd=cwd,
         inherited=inherited,
-        root=_tried(lambda: Path(manager.parent.root_dir) if manager.parent.root_dir else None),
+        root=root,
         by_session=_tried(lambda: hasattr(server, "session_manager")) or False,
         rows=tuple(_tried(lambda: _session_rows(server, kernel_id)) or ()),
-        client=_tried(lambda: running_client(frames, kernel_manager)),
+        requested=requested,
+        client=_tried(lambda: running_client(stack, kernel_manager)),
         served=tuple(_tried(lambda: _served_by_voila(server, kernel_manager)) or ()),
     )
+    stack.clear()  # it holds this very frame: a cycle that would keep every caller's values alive
+    return seen
 
 
 @dataclasses.dataclass(frozen=True)
 class Traces:
     """What a launch leaves for us to see. ``root`` is the directory that a server's API paths start from.
 
-    ``rows`` are the server's sessions with this kernel (path, name, type), ``client`` is the runner
-    on the call stack, ``served`` are the notebooks that a voila server is for.
+    ``rows`` are the server's sessions with this kernel (path, name, type), ``requested`` is the path
+    that it was asked to start a kernel for, ``client`` is the program on the call stack, ``served`` are
+    the notebooks that a voila server is for.
     """
 
     env: Mapping[str, str]
@@ -102,12 +116,13 @@ class Traces:
     root: Path | None
     by_session: bool
     rows: tuple[tuple[str, str, str], ...]
-    client: tuple[Mapping[str, object], Path | None, str] | None
+    requested: str
+    client: RunningClient | None
     served: tuple[str | None, ...]
 
     def notebook(self) -> FoundNotebook:
         """The notebook that they lead to, as far as it is there; never raises."""
-        for look in (_named, _session_row, _session_name, _client, _voila):
+        for look in (_named, _session_row, _session_name, _requested, _client, _voila):
             found = _tried(functools.partial(look, self))
             if found is not None:
                 return found
@@ -165,8 +180,26 @@ def _session_name(seen: Traces) -> FoundNotebook | None:
     return FoundNotebook(path, how="JPY_SESSION_NAME") if path else None
 
 
+def _requested(seen: Traces) -> FoundNotebook | None:
+    """Agents and kernel clients start a kernel first, and make a session of it later, or never."""
+    path = seen.existing(seen.requested) if seen.requested else None
+    return FoundNotebook(path, how="api/kernels") if path else None
+
+
 def _client(seen: Traces) -> FoundNotebook | None:
-    return FoundNotebook(seen.client[1], seen.client[0], seen.client[2]) if seen.client else None
+    """A program that has the notebook in memory, or runs a file; a text notebook is read from its file.
+
+    Where a program runs no notebook, its kernel has none; it keeps out of the outputs as it would for one.
+    """
+    if seen.client is None:
+        return None
+    path = seen.client.path
+    content = None if path and is_text(path) else seen.client.notebook
+    if path and content is None and not (is_text(path) or path.suffix == ".ipynb"):
+        path = None  # code, in a file that is named as no notebook
+    if path is None and content is None and seen.client.in_cells:
+        return None
+    return FoundNotebook(path, content, seen.client.name, not seen.client.in_cells)
 
 
 def _voila(seen: Traces) -> FoundNotebook | None:
@@ -182,9 +215,16 @@ def _voila(seen: Traces) -> FoundNotebook | None:
 
 
 def _session_rows(server: Any, kernel_id: str) -> list[tuple[str, str, str]]:
-    rows: list[tuple[str, str, str]] = server.session_manager.connection.execute(
-        "SELECT path, name, type FROM session WHERE kernel_id = ?", (kernel_id,)
-    ).fetchall()
+    """The server's rows; none where it has not opened its table yet.
+
+    SQLite gives it to the thread that opens it, and ``connection`` would do so here: with the synchronous
+    kernel manager that is a thread which ends, and every later question of the server's own would fail.
+    """
+    table = server.session_manager._connection  # noqa: SLF001 - see above
+    if table is None:
+        return []
+    asked = "SELECT path, name, type FROM session WHERE kernel_id = ?"
+    rows: list[tuple[str, str, str]] = table.execute(asked, (kernel_id,)).fetchall()
     return rows
 
 

@@ -14,8 +14,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from .. import locks
 from ..base.registry import RegisteredBase
+from ..system import locks
 from .skeleton import remove_tree, write_skeleton
 
 MODELS = ".models"
@@ -37,7 +37,7 @@ def model_of(base: RegisteredBase, root: Path, *, uv: str) -> Path:
             if not (prefix / _COMPLETE).exists():
                 remove_tree(prefix)  # what was cut short is never repaired
                 prefix.mkdir(mode=0o700)
-                write_skeleton(prefix, manifest, base.skeleton_path, uv=uv)
+                write_skeleton(prefix, base, uv=uv)
                 (prefix / _COMPLETE).touch()
     return prefix / "bin" / "python"
 

@@ -10,94 +10,175 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+from ..base.registry import RegisteredBase
 from ..errors import CorruptState
-from ..manifest import BaseManifest
+from ..inkernel.shared import layout
+from ..inkernel.shared.packages import canonical
+from ..model.manifest import BaseManifest
+from ..system.files import make_directory, read_bytes, replace_text, write_new
+from .guards import BUILD_CONSTRAINTS, CONSTRAINTS, Terms, write_guards
+from .nested import write_provisioner
 
 PREFIX_MARK = "@overlay@"
-BASE_PATHS = "zzz_torch_base"  # sorts last, so that packages of the overlay come first
-CONSTRAINTS = "constraints.txt"
 # Import lines in .pth files end with Python 3.18; a .start file takes their place from 3.15 on, and
 # switches them off: https://peps.python.org/pep-0829/
 HOOK = "_torch_base_site"
-_HOOK_MODULE = '''"""Lets site.getsitepackages() list the base, which some packages search for libraries."""
-
+_GUARD = Path(__file__).parents[1] / "inkernel" / "bytecode.py"
+_HOOK_MODULE = '''import os
 import site
+import sys
 
 
 def extend():
+    """Let site.getsitepackages() list the base, which some packages search for libraries."""
     if {prefix!r} not in site.PREFIXES:
         site.PREFIXES.append({prefix!r})
+    words = sys.orig_argv[1:]  # before pip installs here, packages that are links become files
+    if "install" in words and os.path.exists({free!r}):
+        import runpy
+
+        runpy.run_path({free!r})["before_pip"]({overlay!r}, words)
 '''
+_FREE = Path(__file__).parents[1] / "inkernel" / "free.py"
+_PLAIN = Terms()
 _LONGEST_SHEBANG = 127  # bytes; what Linux and macOS are sure to read of a first line
 
-# `%uv` runs `python -m uv`. The base holds no uv (50 MB), the server's own serves.
-_UV_MODULE = '''"""Runs the uv that came with kernel-provisioner, as `python -m uv`."""
 
-import os
-import sys
-
-os.execv({uv!r}, [{uv!r}, *sys.argv[1:]])
-'''
-
-
-def write_skeleton(prefix: Path, base: BaseManifest, skeleton_file: Path, *, uv: str) -> None:
+def write_skeleton(prefix: Path, base: RegisteredBase, terms: Terms = _PLAIN, *, uv: str) -> None:
     """Make ``prefix`` (an existing, empty directory) an overlay of ``base`` without extras.
 
-    ``skeleton_file`` is the base's ``skeleton.json``. Raises CorruptState where that is damaged,
+    ``uv`` is the program to lend. Raises CorruptState where the base's ``skeleton.json`` is damaged,
     OSError where the disk does not take the files.
     """
     write_interpreter(prefix, base)
-    write_receipts(prefix, base, skeleton_file, uv=uv)
+    write_receipts(prefix, base, terms, uv=uv)
 
 
-def write_interpreter(prefix: Path, base: BaseManifest) -> None:
+def write_interpreter(prefix: Path, registered: RegisteredBase) -> None:
     """The part of a skeleton that a kernel needs to start: a dozen files, a millisecond."""
+    base = registered.manifest
     python = prefix / "bin" / "python"
     site = _site_packages(prefix, base)
-    _make(site)
-    _make(python.parent)
+    make_directory(site)
+    make_directory(python.parent)
+    link_lib64(prefix)
     python.symlink_to(base.interpreter)
     for alias in ("python3", f"python{base.python_xy}"):
         (python.parent / alias).symlink_to("python")
-    _write(prefix / "pyvenv.cfg", _pyvenv_cfg(base))
+    write_new(prefix / "pyvenv.cfg", _pyvenv_cfg(base))
+    write_new(site / f"{HOOK}.py", _hook_module(registered, prefix))
     hook = f"import {HOOK}; {HOOK}.extend()"
-    _write(site / f"{BASE_PATHS}.pth", "\n".join([*base.site_dirs, hook]) + "\n")
-    _write(site / f"{BASE_PATHS}.start", f"{HOOK}:extend\n")
-    _write(site / f"{HOOK}.py", _HOOK_MODULE.format(prefix=base.prefix))
+    write_new(site / f"{layout.BASE_PATHS}.pth", "\n".join([*base.site_dirs, hook]) + "\n")
+    write_new(site / f"{layout.BASE_PATHS}.start", f"{HOOK}:extend\n")
 
 
-def write_receipts(prefix: Path, base: BaseManifest, skeleton_file: Path, *, uv: str) -> None:
-    """The part that installers need: receipts, scripts, constraints. Some hundred files; once written, kept.
+def has_guards(prefix: Path) -> bool:
+    """Whether an overlay has all of ``write_receipts``; one of an earlier version lacks the guards."""
+    return (prefix / BUILD_CONSTRAINTS).exists()
+
+
+def write_receipts(prefix: Path, base: RegisteredBase, terms: Terms, *, uv: str) -> None:
+    """The part that installers need: receipts, scripts, guards. Some hundred files; once written, kept.
 
     Raises as ``write_skeleton``.
     """
+    site = _site_packages(prefix, base.manifest)
     if (prefix / CONSTRAINTS).exists():
+        if not has_guards(prefix):  # made when guards were variables of the kernel
+            write_guards(prefix, site, base, terms, uv=uv)
         return
-    skeleton = _read(str(skeleton_file), skeleton_file.stat().st_mtime_ns)
-    site = _site_packages(prefix, base)
+    skeleton = _read(str(base.skeleton_path), base.skeleton_path.stat().st_mtime_ns)
     shebang = shebang_for(prefix / "bin" / "python")
     made: set[str] = set()
     for path, mode, text in skeleton["files"]:
         target = f"{prefix}/{path}"
         folder = target.rpartition("/")[0]
         if folder not in made:
-            _make(Path(folder))
+            make_directory(Path(folder))
             made.add(folder)
-        _write(target, text.replace(PREFIX_MARK, shebang, 1) if mode & 0o100 else text, mode)
+        write_new(target, text.replace(PREFIX_MARK, shebang, 1) if mode & 0o100 else text, mode)
     for path, goal in skeleton["links"]:
         (prefix / path).symlink_to(goal)
-    _lend_uv(prefix, site, uv)
-    _write(prefix / CONSTRAINTS, "\n".join(base.constraints) + "\n")  # last: it says that all is there
+    if terms.kernel:
+        write_provisioner(prefix, site)
+    write_guards(prefix, site, base, terms, uv=uv)
+
+
+def link_again(prefix: Path, base: RegisteredBase) -> None:
+    """Write again what a Python needs to start and to find the base, over what is left of it."""
+    for name in ("bin/python", "bin/python3", f"bin/python{base.manifest.python_xy}", "lib64"):
+        if (prefix / name).is_symlink():
+            (prefix / name).unlink()
+    write_interpreter(prefix, base)
+
+
+def renew_hook(prefix: Path, base: RegisteredBase) -> None:
+    """Let an overlay of an earlier version start as one of today does; raises OSError."""
+    path = f"{_site_packages(prefix, base.manifest)}/{HOOK}.py"
+    text = _hook_module(base, prefix)
+    if read_bytes(path) != text.encode(errors="surrogateescape"):
+        replace_text(Path(path), text, durable=False)
+
+
+def missing_receipts(prefix: Path, base: RegisteredBase) -> list[str]:
+    """Lay the receipts again of base distributions that are not there in any version; their names."""
+    skeleton = _read(str(base.skeleton_path), base.skeleton_path.stat().st_mtime_ns)
+    shebang = shebang_for(prefix / "bin" / "python")
+    there = {canonical(path.name.partition("-")[0]) for path in site_packages(prefix).glob("*.dist-info")}
+    laid = set()
+    for path, mode, text in skeleton["files"]:
+        folder = path.rpartition("/")[0]
+        if folder.endswith(".dist-info"):
+            name = canonical(folder.rpartition("/")[2].partition("-")[0])
+            if name in there:
+                continue
+            laid.add(name)
+        elif os.path.lexists(prefix / path):
+            continue
+        make_directory(prefix / folder)
+        write_new(prefix / path, text.replace(PREFIX_MARK, shebang, 1) if mode & 0o100 else text, mode)
+    for path, goal in skeleton["links"]:
+        if not os.path.lexists(prefix / path):
+            (prefix / path).symlink_to(goal)
+    return sorted(laid)
+
+
+def receipt_of_torch(base: RegisteredBase) -> str:
+    """The file of torch's receipt in an overlay: without it uv and pip would install another torch.
+
+    One of what torch needs, or of what is built for it, is found again where torch is.
+    """
+    skeleton = _read(str(base.skeleton_path), base.skeleton_path.stat().st_mtime_ns)
+    paths: list[str] = [path for path, _, _ in skeleton["files"]]
+    return next(path for path in paths if "/torch-" in path and path.endswith("/METADATA"))
+
+
+def link_lib64(prefix: Path) -> None:
+    """Let ``lib64``, where some Pythons (Fedora's) have compiled packages, be ``lib``, as venv does."""
+    if sys.maxsize > 2**32 and sys.platform != "darwin":
+        (prefix / "lib64").symlink_to("lib")
+
+
+def is_intact(prefix: Path, base: BaseManifest) -> bool:
+    """Whether a kernel can start in the overlay: its interpreter is there, and finds the base."""
+    try:
+        paths = read_bytes(f"{_site_packages(prefix, base)}/{layout.BASE_PATHS}.pth").splitlines()
+        config = read_bytes(f"{prefix}/pyvenv.cfg")
+    except OSError:
+        return False
+    finds = {*map(os.fsencode, base.site_dirs)} <= {*paths} and config.startswith(b"home = ")
+    return finds and os.access(f"{prefix}/bin/python", os.X_OK)
 
 
 def site_packages(prefix: Path) -> Path:
     """The overlay's own site-packages; raises CorruptState where there is none."""
-    for pth in sorted(prefix.glob(f"lib/python*/site-packages/{BASE_PATHS}.pth")):
+    for pth in sorted(prefix.glob(f"lib/python*/site-packages/{layout.BASE_PATHS}.pth")):
         return pth.parent
-    raise CorruptState(f"{prefix} is no overlay", why=f"it holds no {BASE_PATHS}.pth")
+    raise CorruptState(f"{prefix} is no overlay", why=f"it holds no {layout.BASE_PATHS}.pth")
 
 
 def shebang_for(python: Path) -> str:
@@ -124,6 +205,25 @@ def _site_packages(prefix: Path, base: BaseManifest) -> Path:
     return prefix / "lib" / f"python{base.python_xy}{suffix}" / "site-packages"
 
 
+def _hook_module(registered: RegisteredBase, prefix: Path) -> str:
+    """What runs at each start; on a base that this user could write to, with what keeps it as it is.
+
+    Bytecode of an adopted environment, which may hold none, is kept where the base is registered, so that
+    what is compiled once serves every overlay. A base of our own holds all that is needed.
+    """
+    base = registered.manifest
+    text = _HOOK_MODULE.format(prefix=base.prefix, free=str(_FREE), overlay=str(prefix))
+    if not any(os.access(place, os.W_OK) for place in base.site_dirs):
+        return text
+    cache = f"{registered.directory}/bytecode" if base.adopted else os.devnull
+    return f"{_guard()}\n\n{text}    keep_elsewhere({tuple(base.site_dirs)!r}, {cache!r})\n"
+
+
+@functools.cache
+def _guard() -> str:
+    return _GUARD.read_text(encoding="utf-8")
+
+
 def _pyvenv_cfg(base: BaseManifest) -> str:
     # uv and ty read extends-environment: https://docs.astral.sh/ty/ (ephemeral environments)
     return (
@@ -132,32 +232,6 @@ def _pyvenv_cfg(base: BaseManifest) -> str:
         f"version_info = {base.python}\n"
         f"extends-environment = {base.prefix}\n"
     )
-
-
-def _lend_uv(prefix: Path, site: Path, uv: str) -> None:
-    bin_uv = prefix / "bin" / "uv"
-    if not bin_uv.exists():
-        bin_uv.symlink_to(uv)
-        _make(site / "uv")
-        _write(site / "uv" / "__init__.py", "")
-        _write(site / "uv" / "__main__.py", _UV_MODULE.format(uv=uv))
-
-
-def _make(directory: Path) -> None:
-    """Make a directory and its missing parents, writable for nobody else whatever the umask."""
-    if not directory.is_dir():
-        _make(directory.parent)
-        directory.mkdir(mode=0o755, exist_ok=True)
-
-
-def _write(path: str | Path, text: str, mode: int = 0o644) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    try:
-        view = memoryview(text.encode())
-        while view:  # a disk that is nearly full takes a part, and says so at the next try only
-            view = view[os.write(fd, view) :]
-    finally:
-        os.close(fd)
 
 
 @functools.lru_cache(maxsize=8)
@@ -173,7 +247,7 @@ def _read(path: str, mtime_ns: int) -> dict[str, Any]:  # noqa: ARG001 - part of
         raise CorruptState(
             f"{path} cannot be read",
             why=str(error),
-            fix="make the base anew: jupyter overlay base create or adopt",
+            fix="create the base again: jupyter overlay base create or adopt",
         ) from error
 
 

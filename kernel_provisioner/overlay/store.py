@@ -20,29 +20,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import locks, ownership
-from ..errors import BuildFailed, CorruptState
-from ..files import read_bytes, replace_text
+from ..errors import BuildFailed, CorruptState, without_credentials
+from ..inkernel.shared import layout
+from ..store.entry import are_there
+from ..system import locks, permissions
+from ..system.files import read_bytes, replace_text
+from .skeleton import is_intact
 
 if TYPE_CHECKING:  # the builder, whom a cell waits for, starts without what these bring along
-    from ..manifest import BaseManifest
-    from ..request import Request
+    from ..model.manifest import BaseManifest
+    from ..model.request import Request
     from ..settings import Settings
 
 SCHEMA = 1
-OVERLAY = "overlay.json"
-ORDER = "build.json"
-FAILED = "failed.json"
-ENTERED = "entered"
-PROGRESS = "progress.jsonl"
-NOTEBOOK = "notebook.txt"
-BUILDER_LOCK = "builder.lock"
-USE_LOCK = "use.lock"
-LAUNCH_LOCK = "launch.lock"
-STAGING = "staging"
 SCRATCH = "scratch"
-CHECKED = ".checked"  # which files of uv's cache were found right, see seen.py
+CHECKED = ".checked"  # which files of uv's cache were found right, see record_cache
 UV_FACTS = ".uv.json"  # see uv_facts
+WHEELS = ".store"  # the wheel store, see the room ``store``
 WARM = "warm"  # after it: a fork server's
 _ELSEWHERE = "set TORCH_OVERLAY_ROOT to a directory that you and root alone can change"
 _UNFIT_FOR = 24 * 3600.0  # seconds; by then the index may hold a version that fits
@@ -70,21 +64,21 @@ class Generation(NamedTuple):
     @property
     def entered(self) -> bool:
         """Whether a user has run a cell here, so that its packages may run code."""
-        return (self.path / ENTERED).exists()
+        return (self.path / layout.ENTERED).exists()
 
     def state(self) -> State:
         """Ready, building (somebody holds the builder's lock), failed, or given up half-way."""
         if outcome := self._outcome():
             return outcome
-        if locks.is_held(self.path / BUILDER_LOCK, exclusively=True):
+        if locks.is_held(self.path / layout.BUILDER_LOCK, exclusively=True):
             return State.BUILDING
         return self._outcome() or State.ABANDONED  # it may have been published, and let go, in between
 
     def _outcome(self) -> State | None:
         """How its build ended; None where it has not."""
-        if os.path.exists(f"{self.path}/{OVERLAY}"):  # noqa: PTH110 - at each launch, and of thousands
+        if os.path.exists(f"{self.path}/{layout.OVERLAY}"):  # noqa: PTH110 - at each launch, and of thousands
             return State.READY
-        return State.FAILED if (self.path / FAILED).exists() else None
+        return State.FAILED if (self.path / layout.FAILED).exists() else None
 
     def read(self, name: str) -> dict[str, Any]:
         """One of its JSON files; raises CorruptState where it is missing, torn or foreign."""
@@ -97,20 +91,23 @@ class Generation(NamedTuple):
             raise CorruptState(f"{path} was written by another version of kernel-provisioner")
         return data
 
+    @property
+    def entries(self) -> list[str]:
+        """The entries of the wheel store that it is linked to; raises as ``read``."""
+        return [str(path) for path in self.read(layout.OVERLAY).get(layout.ENTRIES, ())]
+
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Write one of its JSON files whole, by one rename, for this user's eyes only."""
         replace_text(self.path / name, json.dumps({"schema": SCHEMA, **data}, indent=1), mode=0o600)
 
     def publish_empty(self, base: str) -> None:
         """Call an overlay without extras ready: its skeleton is all there is to it."""
-        self.write(OVERLAY, {"base": base, "extras": [], "installed": [], "replaced": {}})
-        (self.path / ENTERED).touch(mode=0o600)
+        self.write(layout.OVERLAY, {"base": base, "extras": [], "installed": [], "replaced": {}})
+        (self.path / layout.ENTERED).touch(mode=0o600)
 
 
-def order_of(request: Request, base: BaseManifest, settings: Settings) -> dict[str, Any]:
+def spec_of(request: Request, base: BaseManifest, settings: Settings) -> dict[str, Any]:
     """What a generation is built from, as JSON: two equal orders give equal overlays."""
-    from ..router import without_credentials
-
     return {
         "base": base.id,
         "fingerprint": base.fingerprint,
@@ -121,14 +118,15 @@ def order_of(request: Request, base: BaseManifest, settings: Settings) -> dict[s
         "preferred": list(request.preferred),
         # A token that is renewed makes no other overlay.
         "index_template": without_credentials(settings.index_template),
+        **({"local": list(request.local)} if request.local else {}),
         # A changed policy makes every overlay a new one, which is judged by it.
-        "policy": settings.policy.order(),
+        "policy": settings.policy.spec(),
     }
 
 
-def order_key(order: Mapping[str, Any]) -> str:
-    """A name for an order: the lock of a resolution is kept under it."""
-    return hashlib.sha256(json.dumps(order, sort_keys=True).encode()).hexdigest()[:32]
+def spec_key(spec: Mapping[str, Any]) -> str:
+    """A name for an order: what a resolution of it came to is kept under it."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Store:
@@ -138,13 +136,13 @@ class Store:
         self.root = root
 
     def prepare(self) -> None:
-        """Make the root, private; raises BuildFailed where it is not ours or others can change it."""
+        """Make the root, private; raises BuildFailed where it is not ours or other users can change it."""
         cannot = f"overlays cannot be kept in {self.root}"
         try:
-            ownership.refuse_strangers(self.root, what=cannot, fix=_ELSEWHERE)
+            permissions.refuse_strangers(self.root, what=cannot, fix=_ELSEWHERE)
             if not self.root.exists():
-                ownership.make_private(self.root)
-                ownership.refuse_strangers(self.root, what=cannot, fix=_ELSEWHERE)  # who was quicker?
+                permissions.make_private(self.root)
+                permissions.refuse_strangers(self.root, what=cannot, fix=_ELSEWHERE)  # who was quicker?
             info = self.root.stat()
             ours = info.st_uid == os.geteuid()
             if ours and stat.S_IMODE(info.st_mode) & 0o077:
@@ -153,6 +151,16 @@ class Store:
             raise BuildFailed(cannot, why=str(error), fix=_ELSEWHERE) from error
         if not ours:
             raise BuildFailed(f"{self.root} belongs to another user (uid {info.st_uid})", fix=_ELSEWHERE)
+
+    def noexec(self) -> str:
+        """What the root's disk keeps from running, where it is mounted ``noexec``; else nothing."""
+        with contextlib.suppress(OSError):
+            if os.statvfs(self.root).f_flag & os.ST_NOEXEC:
+                return (
+                    f"{self.root} is on a disk that is mounted noexec: packages with compiled parts and"
+                    f" commands of packages cannot run there; {_ELSEWHERE}"
+                )
+        return ""
 
     def notebook_dir(self, notebook: Path) -> Path:
         """The directory that keeps a notebook's generations: by its real path, readable by people.
@@ -193,17 +201,21 @@ class Store:
             return [Generation(directory / name) for name in sorted(names, key=int, reverse=True)]
         return []
 
-    def fitting(self, directory: Path, order: Mapping[str, Any]) -> Generation | None:
-        """The newest generation built, or being built, from exactly this order; torn ones never fit."""
+    def fitting(self, directory: Path, spec: Mapping[str, Any], base: BaseManifest) -> Generation | None:
+        """The newest generation built, or being built, from exactly this order, on ``base``.
+
+        One that is torn never fits, nor one in which no kernel could start.
+        """
         for generation in self.generations(directory):
             state = generation.state()
             if state not in (State.READY, State.BUILDING):
                 continue
             with contextlib.suppress(CorruptState):
-                if generation.read(ORDER)["order"] == order:
-                    if state is State.READY:
-                        generation.read(OVERLAY)
-                    return generation
+                if generation.read(layout.SPEC)["order"] == spec:
+                    if state is State.READY and not are_there(generation.entries):
+                        continue
+                    if is_intact(generation.path, base):
+                        return generation
         return None
 
     def begin(self, directory: Path) -> Generation:
@@ -218,23 +230,26 @@ class Store:
             except FileExistsError:
                 number += 1
 
-    def note_unfit(self, key: str, why: str) -> None:
+    def note_unfit(self, key: str, sources: str, why: str) -> None:
         """Remember for a day that an order's base cannot hold its extras, and another can."""
-        note = self.lock_path(key).with_suffix(".unfit")
+        note = self.lock_path(key, sources).with_suffix(".unfit")
         note.parent.mkdir(mode=0o700, exist_ok=True)
         replace_text(note, why + "\n", mode=0o600)
 
-    def unfit(self, key: str) -> str:
+    def unfit(self, key: str, sources: str) -> str:
         """Why an order's base was found unable to hold its extras; empty where it was not, lately."""
-        note = self.lock_path(key).with_suffix(".unfit")
+        note = self.lock_path(key, sources).with_suffix(".unfit")
         with contextlib.suppress(OSError):
             if abs(time.time() - note.stat().st_mtime) < _UNFIT_FOR:
                 return note.read_text(encoding="utf-8", errors="replace").strip()
         return ""
 
-    def lock_path(self, key: str) -> Path:
-        """Where the lock (exact versions and hashes) of an order is kept."""
-        return self.root / "locks" / f"pylock.{key}.toml"
+    def lock_path(self, key: str, sources: str) -> Path:
+        """Where the lock (exact versions and hashes) of an order is kept.
+
+        ``sources`` (``uv.discovery``) stands for the index settings: another index may hold other files.
+        """
+        return self.root / "locks" / f"pylock.{key}.{sources}.toml"
 
     def _proposals(self, real: str) -> Iterator[Path]:
         """Names for a notebook's directory; all but the first for when a renamed one took it along."""
@@ -267,7 +282,7 @@ def identity(path: Path) -> Identity | None:
 def owner(directory: Path) -> str:
     """The real path of the notebook that ``directory`` belongs to; empty where it is nobody's yet."""
     try:
-        return os.fsdecode(read_bytes(f"{directory}/{NOTEBOOK}")).removesuffix("\n")
+        return os.fsdecode(read_bytes(f"{directory}/{layout.NOTEBOOK}")).removesuffix("\n")
     except OSError:
         return ""
 
@@ -276,7 +291,7 @@ def claim(directory: Path, notebook: Path) -> None:
     """Write down that ``directory`` belongs to ``notebook``; raises OSError."""
     real = os.path.realpath(notebook)
     if owner(directory) != real:
-        replace_text(directory / NOTEBOOK, f"{real}\n", mode=0o600)
+        replace_text(directory / layout.NOTEBOOK, f"{real}\n", mode=0o600)
 
 
 def _readable(real: str) -> str:

@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ..errors import NotAllowed, OverlayError
-from ..inkernel.packages import named_in
+from ..inkernel.shared.packages import named_in
 
 # Rules that say nothing of what an overlay holds: changing one makes no ready overlay wrong.
-_OF_THE_MOMENT = frozenset({"contact", "max_seconds", "offline"})
+_OF_THE_MOMENT = frozenset({"contact", "max_seconds", "offline", "own_bases", "own_sources"})
 _FORBIDS_NOTHING = {
     "source_builds": "after-first-cell",
     "pins": "stack",
     "cooldown": "",
     "locked_only": False,
 }
-_NOBODY = "whoever looks after this system"
+_NOBODY = "the administrator of this system"
 _SHOWN = 120  # characters of a rule's value in a message
 
 
@@ -95,6 +95,11 @@ class Policy(NamedTuple):
     def max_seconds(self) -> float | None:
         """The longest that one run of the builder may take; None for any time."""
         return min((float(value) for _, value in self._said("max_seconds")), default=None)
+
+    @property
+    def asked_for_bases(self) -> str:
+        """Whom users ask for a base; empty where they can make one of their own."""
+        return next((self._contact(layer) for layer, can in self._said("own_bases") if not can), "")
 
     @property
     def urls(self) -> bool:
@@ -173,23 +178,61 @@ class Policy(NamedTuple):
             what = f"{where} is not among the allowed indexes"
             raise self._refusal(what, (layer, "indexes"), fix="leave it out")
 
+    def refuse_own_bases(self) -> None:
+        """Raise NotAllowed where users can make no bases of their own."""
+        for layer, can in self._said("own_bases"):
+            if not can:
+                raise self._refusal(
+                    "users cannot create or adopt bases on this system",
+                    (layer, "own_bases"),
+                    fix="use one of those that are here: jupyter overlay base list",
+                )
+
+    def refuse_own_sources(self) -> None:
+        """Raise NotAllowed where users can add no packages from directories and repositories of their own."""
+        for layer, can in self._said("own_sources"):
+            if not can:
+                raise self._refusal(
+                    "packages cannot come from a directory or a repository on this system",
+                    (layer, "own_sources"),
+                    fix="name the package alone, so that it comes from the index",
+                )
+
+    def refuse_repository(self, url: str) -> None:
+        """Raise NotAllowed for a repository that is not among the addresses that are allowed."""
+        self._refuse_url(url, url)
+        if not self._said("allow_urls"):
+            self.refuse_sources(url)
+
+    def no_build(self, what: str) -> NotAllowed:
+        """The error to raise where ``what`` would be built, and the policy lets nobody build it."""
+        layer, _ = next(said for said in self._said("source_builds") if said[1] != "after-first-cell")
+        return self._refusal(
+            f"{what} would be built, and that is not allowed on this system",
+            (layer, "source_builds"),
+            fix="name the package alone, so that it comes from the index",
+        )
+
     def late(self) -> NotAllowed:
         """The error to raise where a build has taken ``max_seconds``."""
         layer, most = min(self._said("max_seconds"), key=lambda said: float(said[1]))
         return self._refusal(
             f"the overlay was not ready within {most:g} seconds",
             (layer, "max_seconds"),
-            fix="try again, for what was fetched is kept; declare fewer extras",
+            fix="try again (downloads are kept), or declare fewer extras",
         )
 
-    def explained(self, error: OverlayError, *, wants_source: bool, base: Iterable[str] = ()) -> OverlayError:
+    def explained(
+        self, error: OverlayError, *, wants_source: bool, wants_newer: bool, base: Iterable[str] = ()
+    ) -> OverlayError:
         """``error`` of a resolution with the rules that may have kept it from succeeding.
 
-        ``base`` are the names of the base's packages, which may be in its way.
+        ``wants_source`` and ``wants_newer``: with builds, or with newer files, it might. ``base`` are the
+        names of the base's packages, which may be in its way.
         """
         reasons = {
             "source_builds": wants_source,
-            "cooldown": re.search(r"exclude-newer|no versions of|only the following", error.why),
+            "cooldown": wants_newer,
             "pins": any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", error.why) for name in base),
         }
         concerned = [
@@ -212,7 +255,7 @@ class Policy(NamedTuple):
         """Both together."""
         return Policy((*self.layers, *(layer for layer in other.layers if layer not in self.layers)))
 
-    def order(self) -> dict[str, list[Any]]:
+    def spec(self) -> dict[str, list[Any]]:
         """What decides over the content of an overlay: rule → its values in the layers, as JSON."""
         found: dict[str, list[Any]] = {}
         for layer in self.layers:
@@ -251,9 +294,9 @@ class Policy(NamedTuple):
                     raise self._refusal(
                         f"{shown} is not allowed on this system",
                         (layer, rule),
-                        fix="take it out of the extras (torch_env.extras, or the # /// script cell)"
+                        fix="remove it from the extras (torch_env.extras, or the # /// script cell)"
                         if "which" not in shown
-                        else "take out the extra that needs it",
+                        else "remove the extra that needs it",
                     )
 
     def _refuse_url(self, text: str, url: str) -> None:
@@ -294,7 +337,7 @@ def seconds_of(text: str) -> float:
         return int(words[1]) * units[words[2][0]]
     iso = re.fullmatch(r"P(?=\d|T\d)(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(\d{1,6})H)?", text.strip(), re.ASCII)
     if not iso:
-        raise ValueError(f"{text!r} is no span of time; write it as in '7 days', '36 hours' or 'P7D'")
+        raise ValueError(f"{text!r} is not a time span; write it like '7 days', '36 hours' or 'P7D'")
     return sum(int(number or 0) * units[unit] for number, unit in zip(iso.groups(), "wdh", strict=True))
 
 

@@ -13,6 +13,9 @@ from traitlets.config import Config, Configurable
 
 from .rules import Layer, pattern_of, seconds_of
 
+# ``bad[extra]``, which as a pattern means bade, badx …: a class of characters, no package's extra.
+_WITH_EXTRA = r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\[(?!\w-\w\])\w[\w.-]+\]"
+
 
 class TorchPolicy(Configurable):
     """What notebooks on shared torch may install, as ``c.TorchPolicy.<rule>`` in a configuration file.
@@ -22,63 +25,72 @@ class TorchPolicy(Configurable):
 
     allowed = List(
         Unicode(),
-        help="""The packages that may be installed, by name or pattern ("einops", "acme-*"). What they
-        need must be allowed too. The base's own packages need not be.""",
+        help="""The packages that can be installed, by name or pattern ("einops", "acme-*"). Their
+        dependencies must be allowed too. Packages of the base are always allowed.""",
     ).tag(config=True)
     denied = List(
         Unicode(),
-        help="""Packages that may not be installed, by name or pattern, also where another package
-        needs them. Comes before allowed.""",
+        help="""Packages that cannot be installed, by name or pattern, not even as dependencies.
+        Overrides allowed.""",
     ).tag(config=True)
     indexes = List(
         Unicode(),
-        help="""The only indexes that packages come from: the default one, any others, and with {tag}
-        in it the one of the PyTorch packages. uv's configuration files, and the variables that name
-        indexes to uv, do not count then, nor does another TorchOverlay.index_template.""",
+        help="""The only indexes that packages can come from: the default index, any others, and, with
+        {tag} in it, the index of the PyTorch packages. Indexes in uv's configuration files, in
+        environment variables and in TorchOverlay.index_template are then ignored.""",
     ).tag(config=True)
     allow_urls = List(
         Unicode(),
-        help="""Beginnings of addresses that a notebook may take a package from ("name @ https://…").
-        Not set: from none.""",
+        help="""URL prefixes that a notebook can install a package from ("name @ https://…"). By
+        default there are none.""",
     ).tag(config=True)
     source_builds = Union(
         [Enum(["after-first-cell", "never"]), List(Unicode())],
         default_value="after-first-cell",
-        help="""When extras without a wheel are built from source, which runs their code: once the
-        user has run a cell ("after-first-cell"), "never", or after the first cell and only these
-        packages (a list of names).""",
+        help="""When packages without a wheel are built from source, which runs their code: after the
+        user has run a cell ("after-first-cell"), "never", or only these packages, after the first cell
+        (a list of names).""",
     ).tag(config=True)
     pins = Enum(
         ["stack", "all"],
         "stack",
-        help="""Which base packages an overlay may never replace: "stack", torch's own stack and what
-        ipykernel needs; "all", every one.""",
+        help="""Which base packages an overlay can never replace. "stack": torch's own stack and ipykernel.
+        "all": every package of the base.""",
     ).tag(config=True)
     cooldown = Unicode(
         "",
-        help="""How long a file must have been published before it is installed: "7 days", "36 hours"
-        or "P7D". The index must say when that was; PyTorch's does not, and is exempt.""",
+        help="""How long a file must have been published before it can be installed: "7 days", "36 hours"
+        or "P7D". PyTorch's index does not say when a file was published, and is exempt.""",
     ).tag(config=True)
     locked_only = Bool(
         False,
-        help="""Install extras only from a lock in the notebook (jupyter overlay lock), never by
-        resolving them at the start.""",
+        help="""Install extras only from a lock in the notebook (jupyter overlay lock). Never resolve
+        them at the start.""",
     ).tag(config=True)
-    max_packages = Int(0, min=0, help="The most packages that an overlay may add to its base.").tag(
-        config=True
-    )
+    max_packages = Int(
+        0, min=0, help="""The maximum number of packages that an overlay can add to its base."""
+    ).tag(config=True)
     max_bytes = Int(
-        0, min=0, help="The most bytes that the packages of an overlay may have, packed or unpacked."
+        0, min=0, help="""The maximum size of an overlay's packages in bytes, packed or unpacked."""
     ).tag(config=True)
-    max_seconds = Float(
-        0.0, min=0.0, help="The longest that the builder may work on an overlay in one go, in seconds."
-    ).tag(config=True)
+    max_seconds = Float(0.0, min=0.0, help="""The maximum time of one build, in seconds.""").tag(config=True)
     offline = Bool(False, help="Use only uv's cache, never the network. Environment: UV_OFFLINE.").tag(
         config=True
     )
-    contact = Unicode("", help="Whom to ask where a rule refuses something: a name, an address, a page.").tag(
-        config=True
-    )
+    own_bases = Bool(
+        True,
+        help="""Whether users can create and adopt bases of their own. False: they use those that an
+        administrator created with --sys-prefix or --system.""",
+    ).tag(config=True)
+    own_sources = Bool(
+        True,
+        help="""Whether users can add packages from directories and Git repositories of their own
+        (jupyter overlay add NOTEBOOK -e DIR, or git+https://…). Repositories must also be among
+        allow_urls where that is set, or where indexes is.""",
+    ).tag(config=True)
+    contact = Unicode(
+        "", help="""Whom to ask when a rule refuses something: a name, an email address, or a page."""
+    ).tag(config=True)
 
     @validate("allowed", "denied")
     def _patterns(self, proposal: Any) -> list[str]:
@@ -99,7 +111,7 @@ class TorchPolicy(Configurable):
         for text in proposal["value"]:
             parts = urlsplit(text)
             if not parts.scheme or (parts.scheme != "file" and not parts.netloc) or " " in text:
-                raise TraitError(f"{rule} holds {text!r}, which is no URL")
+                raise TraitError(f"{rule} holds {text!r}, which is not a URL")
             if "@" in parts.netloc and "ssh" not in parts.scheme:
                 what = f"{rule} holds a password for {parts.hostname}"
                 raise TraitError(f"{what}, and everybody can read it; it belongs in ~/.netrc")
@@ -123,6 +135,9 @@ def _refuse_what_matches_nothing(proposal: Any, names: str) -> None:
         if not re.fullmatch(names, text.strip(), re.ASCII):
             what = f"{rule} holds {text!r}"
             raise TraitError(f"{what}; write names without versions, each in quotes of its own")
+        if extra := re.fullmatch(_WITH_EXTRA, text.strip(), re.ASCII):
+            what = f"{rule} holds {text!r}, and rules do not tell a package's extras apart"
+            raise TraitError(f"{what}; write {extra[1]!r}, which means the package with any of them")
 
 
 def layer_of(config: Config, source: str) -> Layer | None:

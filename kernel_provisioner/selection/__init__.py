@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kernel_provisioner.manifest import BaseManifest
-from kernel_provisioner.request import Request
-
+from ..model.manifest import BaseManifest
+from ..model.request import Request
 from .devices import Gpu, Machine
 from .fit import creatable
 from .ranking import NO_ALIASES, Selection, rank

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from kernel_provisioner.accelerators import family_of, minimum_driver
+from ..model.accelerators import family_of, minimum_driver
 
 
 class Gpu(Protocol):
@@ -84,7 +84,7 @@ def use(tag: str, built_for: Sequence[str], hardware: Machine) -> Use:
         return Use(
             possible=True, why="Apple's GPU runs it through MPS" if hardware.mps else "any machine runs it"
         )
-    return Use(possible=False, why=f"its tag {tag!r} is none that this version knows")
+    return Use(possible=False, why=f"this version does not know its tag {tag!r}")
 
 
 def in_words(hardware: Machine) -> str:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from kernel_provisioner.accelerators import FAMILIES, TAGS, architectures, available_on, family_of, published
-from kernel_provisioner.manifest import BaseManifest
-from kernel_provisioner.request import Request
-
+from ..model.accelerators import FAMILIES, TAGS, architectures, available_on, family_of, published
+from ..model.manifest import BaseManifest
+from ..model.request import Request
 from .devices import Machine, Use, use
 
 
@@ -21,6 +20,8 @@ def objections(base: BaseManifest, request: Request, hardware: Machine, pinned: 
     """
     wish = pinned or request.accelerator
     found = []
+    if not base.runs_kernels:
+        found.append("it holds no ipykernel, which a notebook's kernel runs on; it serves projects")
     if not available_on(base.tag, hardware.platform):
         found.append(f"builds of {base.tag} do not run on {hardware.platform}")
     elif not matches(wish, base.tag):

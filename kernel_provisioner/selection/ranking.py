@@ -8,10 +8,9 @@ from types import MappingProxyType
 
 from packaging.version import Version
 
-from kernel_provisioner.accelerators import FAMILIES, Tag, family_of
-from kernel_provisioner.manifest import BaseManifest
-from kernel_provisioner.request import Request
-
+from ..model.accelerators import FAMILIES, Tag, family_of
+from ..model.manifest import BaseManifest
+from ..model.request import Request
 from .devices import Machine, Use, in_words, none_in_words
 from .fit import creatable, matches, objections, use_of, version_of
 
@@ -126,19 +125,19 @@ def _notices(fit: _Candidate, request: Request, hardware: Machine, pinned: str, 
     found = []
     if pinned and not matches(request.accelerator, tag):
         asked = f"the notebook asks for {request.accelerator}"
-        found.append(f"The kernel that was picked is torch-{tag}, {asked}: the pick wins.")
+        found.append(f"The kernel that you picked is torch-{tag}, {asked}: the picked kernel is used.")
     if pinned and not fit.use.possible:
         found.append(f"torch-{tag} can compute only on the CPU here: {fit.use.why}.")
     if fit.use.left_out:
         found.append(f"torch-{tag} has no kernels for {' and '.join(fit.use.left_out)}, which is here too.")
     if standing and not fit.preferred:
-        found.append(f"No base of {standing}, which this machine prefers, fits: torch-{tag} was taken.")
+        found.append(f"No base of {standing}, which this machine prefers, fits: torch-{tag} was chosen.")
     elif tag == "cpu" and not pinned and request.accelerator == "auto" and not fit.preferred:
         advice = creatable("auto", request, hardware)
         if advice not in ("", "cpu"):
             found.append(
-                f"torch-cpu was taken: no base that fits runs {in_words(hardware)}. "
-                f"For one that does: jupyter overlay base create {advice}"
+                f"torch-cpu was chosen: no base that fits runs {in_words(hardware)}. "
+                f"To create one: jupyter overlay base create {advice}"
             )
     return found
 

@@ -6,13 +6,14 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 
-from kernel_provisioner.errors import NoBaseFits, OverlayError
-from kernel_provisioner.manifest import BaseManifest
-from kernel_provisioner.request import Request
-
+from ..errors import NoBaseFits, OverlayError
+from ..model.manifest import BaseManifest
+from ..model.request import Request
 from .devices import Machine
 from .fit import creatable, objections
 from .ranking import rank
+
+_ONCE = "a base holds torch, once for all notebooks: about 1 GB and some minutes for the CPU, 6 GB for a GPU"
 
 
 def refusal(
@@ -21,10 +22,12 @@ def refusal(
     bases: Sequence[BaseManifest],
     pinned: str,
     damaged: Sequence[OverlayError] = (),
+    ask: str = "",
 ) -> NoBaseFits:
     """The error that says, for every registered base, why it was not taken, and what to do.
 
-    ``damaged`` are the bases that cannot be read, each by what is wrong with it.
+    ``damaged`` are the bases that cannot be read, each by what is wrong with it. ``ask``: whom users ask for
+    a base; empty where they can make one.
     """
     asked = [f"the kernel torch-{pinned}" if pinned else f"accelerator {request.accelerator}"]
     if request.torch:
@@ -36,19 +39,20 @@ def refusal(
         f"{base.id}: " + "; ".join(objections(base, request, hardware, pinned))
         for base in sorted(bases, key=lambda base: (base.id, base.prefix))
     ]
+    reasons += [] if bases or damaged else [_ONCE]
     reasons += [f"{error.what} ({error.why})" if error.why else error.what for error in damaged]
-    fixes = [*(error.fix for error in damaged if error.fix), *_fixes(request, hardware, bases, pinned)]
+    fixes = [*(error.fix for error in damaged if error.fix), *_fixes(request, hardware, bases, pinned, ask)]
     return NoBaseFits(f"{what} ({', '.join(asked)})", why="\n".join(reasons), fix="\nor ".join(fixes))
 
 
-def _fixes(request: Request, hardware: Machine, bases: Sequence[BaseManifest], pinned: str) -> list[str]:
+def _fixes(
+    request: Request, hardware: Machine, bases: Sequence[BaseManifest], pinned: str, ask: str
+) -> list[str]:
     """A base to create, and one line to change that makes a registered base fit; at least one of both."""
     fixes = []
-    options = f" --torch {shlex.quote(request.torch)}" if request.torch else ""
-    options += f" --python {shlex.quote(request.requires_python)}" if request.requires_python else ""
     tag = creatable(pinned or request.accelerator, request, hardware, pinned=bool(pinned))
     if tag:
-        fixes.append(f"jupyter overlay base create {tag}{options}")
+        fixes.append(_new(tag, request, ask))
     for how, changed, pin in _changes(request, pinned):
         ranked = rank(changed, hardware, bases, pinned=pin)
         if ranked:
@@ -56,8 +60,18 @@ def _fixes(request: Request, hardware: Machine, bases: Sequence[BaseManifest], p
             break
     if not fixes or (not bases and tag != "cpu" and not pinned):
         smaller = "" if request.accelerator == "auto" else ', and write "accelerator": "auto" in the notebook'
-        fixes.append(f"jupyter overlay base create cpu{options}{smaller}")
+        fixes.append(f"{_new('cpu', request, ask)}{smaller}")
     return fixes
+
+
+def _new(tag: str, request: Request, ask: str) -> str:
+    """How to come by a base for ``tag``: a command, or whom to ask."""
+    wishes = {"torch": request.torch, "python": request.requires_python}
+    if ask:
+        more = [f"{name} {wish}" for name, wish in wishes.items() if wish]
+        return f"ask {ask} for a base: {', '.join([tag, *more])}"
+    options = [f" --{name} {shlex.quote(wish)}" for name, wish in wishes.items() if wish]
+    return f"jupyter overlay base create {tag}{''.join(options)}"
 
 
 def _changes(request: Request, pinned: str) -> list[tuple[str, Request, str]]:

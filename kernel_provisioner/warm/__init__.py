@@ -1,7 +1,7 @@
 """Warm starts: kernels forked from a process that has imported ipykernel and torch."""
 
+from .fork_request import ForkRequest as ForkRequest
+from .fork_request import WarmContext as WarmContext
+from .fork_request import WarmUnavailable as WarmUnavailable
 from .handle import ForkedKernel as ForkedKernel
-from .order import Ground as Ground
-from .order import NotWarm as NotWarm
-from .order import Order as Order
-from .pool import POOL as POOL
+from .pool import pool as pool

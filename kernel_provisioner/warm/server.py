@@ -11,13 +11,14 @@ import socket
 from pathlib import Path
 from typing import IO, Any
 
-from .. import locks, process
 from ..base.registry import MANIFEST
+from ..inkernel.shared import layout
+from ..model.request import Request
 from ..overlay import store
 from ..overlay.skeleton import remove_tree, write_interpreter
-from ..request import Request
+from ..system import locks, processes
+from .fork_request import DEVNULL, ForkRequest, WarmContext, WarmUnavailable, differing, standing
 from .handle import ForkedKernel
-from .order import DEVNULL, Ground, NotWarm, Order, differing, standing
 
 _MAIN = Path(__file__).parents[1] / "inkernel" / "main.py"
 _LOG = "fork-server.log"
@@ -26,7 +27,7 @@ _LONGEST = 65536  # bytes of one thing that it says
 _numbers = itertools.count(1)
 
 
-class Gone(NotWarm):
+class Gone(WarmUnavailable):
     """The fork server has ended, or answers no more."""
 
 
@@ -37,51 +38,58 @@ class ForkServer:
     is that of the kernels to come. ``idle`` is in seconds. Raises OSError and OverlayError.
     """
 
-    def __init__(self, ground: Ground, order: Order, *, idle: float) -> None:
-        self.key = ground.key
+    def __init__(self, warm_context: WarmContext, request: ForkRequest, *, idle: float) -> None:
+        self.key = warm_context.key
         self._standing = standing()
         self._said: dict[str, Any] = {}
-        generation, lock = _place(ground)
+        generation, lock = _place(warm_context)
         self._overlay = generation.path
-        self._env = order.environ_in(self._overlay)
+        self._env = request.environ_in(self._overlay)
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with lock, theirs:
             fds = (theirs.fileno(), lock.fd)
-            words = (str(fds[0]), str(fds[1]), str(idle), ground.base.directory / MANIFEST)
-            self._pid = process.spawn(
+            words = (str(fds[0]), str(fds[1]), str(idle), warm_context.base.directory / MANIFEST)
+            self._pid = processes.spawn(
                 [generation.python, _MAIN, "--fork-server", *words],
                 env=self._env,
                 log=generation.path / _LOG,
                 pass_fds=fds,
             )
 
-    def fork(self, order: Order) -> ForkedKernel:
+    @property
+    def answers(self) -> bool:
+        """Whether it has said that it is there, or why it cannot be."""
+        return bool(self._said) or _readable(self._line, 0.0)
+
+    def fork(self, request: ForkRequest) -> ForkedKernel:
         """Start a kernel. Raises NotWarm where it has to start normally, Gone where any would have to."""
-        if not self._said and not _readable(self._line, 0.0):
-            raise NotWarm("its fork server is still importing torch")
+        if not self.answers:
+            raise WarmUnavailable("its fork server is still importing torch")
         try:
             self._said = self._said or self._hear()
         except Gone as error:  # the next one would fare no better, and cost as much
             self._said = {"refused": f"{error}; {self._overlay / _LOG} may say why"}
         if "ready" not in self._said:
-            raise NotWarm(f"there can be no fork server: {self._said['refused']}")
-        if names := differing(self._env, order.environ_in(self._overlay)):
-            raise NotWarm(f"its environment is not the fork server's: {', '.join(names)}")
+            raise WarmUnavailable(f"there can be no fork server: {self._said['refused']}")
+        if names := differing(self._env, request.environ_in(self._overlay)):
+            raise WarmUnavailable(f"its environment is not the fork server's: {', '.join(names)}")
         if self._standing != standing():
-            raise NotWarm("this server's control group, processors or priority are not the fork server's")
-        return self._fork(order)
+            raise WarmUnavailable(
+                "this server's control group, processors or priority are not the fork server's"
+            )
+        return self._fork(request)
 
     def end(self) -> None:
         """Let it go: it ends, and its kernels live on."""
         self._line.close()
         remove_tree(self._overlay.parent)  # in case that it could not
 
-    def _fork(self, order: Order) -> ForkedKernel:
+    def _fork(self, request: ForkRequest) -> ForkedKernel:
         heard, answers = os.pipe()
         with os.fdopen(heard, "rb", buffering=0) as answer:
             with contextlib.ExitStack() as opened:
                 opened.callback(os.close, answers)
-                fds = [_request(order, opened), answers, *_streams(order, opened), *order.fds]
+                fds = [_request(request, opened), answers, *_streams(request, opened), *request.fds]
                 try:
                     socket.send_fds(self._line, [b"k"], fds)
                 except OSError as error:
@@ -93,13 +101,13 @@ class ForkServer:
                     ForkedKernel(stray).kill()
                 raise
             if "pid" not in said:
-                raise NotWarm(f"its fork server cannot fork: {said['refused']}")
+                raise WarmUnavailable(f"its fork server cannot fork: {said['refused']}")
             kernel = ForkedKernel(said["pid"])
             told = _answer(answer)
         if "ready" not in told:
             kernel.kill()
             kernel.wait(_ANSWERS_WITHIN)
-            raise NotWarm(told.get("refused", "the fork did not answer"))
+            raise WarmUnavailable(told.get("refused", "the fork did not answer"))
         return kernel
 
     def _hear(self) -> dict[str, Any]:
@@ -108,7 +116,7 @@ class ForkServer:
         try:
             said = self._line.recv(_LONGEST)
         except TimeoutError as error:
-            process.end_group(self._pid)
+            processes.end_group(self._pid)
             raise Gone("its fork server does not answer") from error
         except OSError as error:
             raise Gone(f"its fork server cannot be heard: {error}") from error
@@ -118,19 +126,21 @@ class ForkServer:
         return told
 
 
-def _place(ground: Ground) -> tuple[store.Generation, locks.Lock]:
+def _place(warm_context: WarmContext) -> tuple[store.Generation, locks.Lock]:
     """An overlay without extras for it alone, held as a kernel holds its own, so that the collector knows."""
-    root = store.Store(Path(ground.settings.overlay_root))
+    root = store.Store(Path(warm_context.settings.overlay_root))
     directory = root.scratch_dir(f"{store.WARM}-{os.getpid()}-{next(_numbers)}")
     directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-    manifest = ground.base.manifest
-    with locks.exclusive(directory / store.LAUNCH_LOCK, timeout=_ANSWERS_WITHIN):
+    manifest = warm_context.base.manifest
+    with locks.exclusive(directory / layout.LAUNCH_LOCK, timeout=_ANSWERS_WITHIN):
         generation = root.begin(directory)
-        lock = locks.shared(generation.path / store.USE_LOCK)
+        lock = locks.shared(generation.path / layout.USE_LOCK)
         try:
-            write_interpreter(generation.path, manifest)
-            order = store.order_of(Request(), manifest, ground.settings)
-            generation.write(store.ORDER, {"order": order, "base_directory": str(ground.base.directory)})
+            write_interpreter(generation.path, warm_context.base)
+            request = store.spec_of(Request(), manifest, warm_context.settings)
+            generation.write(
+                layout.SPEC, {"order": request, "base_directory": str(warm_context.base.directory)}
+            )
             generation.publish_empty(manifest.id)
         except BaseException:
             lock.release()
@@ -138,28 +148,28 @@ def _place(ground: Ground) -> tuple[store.Generation, locks.Lock]:
     return generation, lock
 
 
-def _request(order: Order, opened: contextlib.ExitStack) -> int:
+def _request(request: ForkRequest, opened: contextlib.ExitStack) -> int:
     """A file that holds the order, with no name and no end to its size."""
     file = os.memfd_create("kernel")
     opened.callback(os.close, file)
     with open(file, "w", encoding="ascii", closefd=False) as text:
-        json.dump(order.as_request(), text)
+        json.dump(request.as_request(), text)
     os.lseek(file, 0, os.SEEK_SET)
     return file
 
 
-def _streams(order: Order, opened: contextlib.ExitStack) -> list[int]:
+def _streams(request: ForkRequest, opened: contextlib.ExitStack) -> list[int]:
     """What are to be stdin, stdout and stderr."""
-    if order.stdin is None:  # one that has ended, as jupyter_client gives a kernel
+    if request.stdin is None:  # one that has ended, as jupyter_client gives a kernel
         stdin, write = os.pipe()
         os.close(write)
         opened.callback(os.close, stdin)
     else:
-        stdin = order.stdin
+        stdin = request.stdin
     streams = [
         stdin,
-        1 if order.stdout is None else order.stdout,
-        2 if order.stderr is None else order.stderr,
+        1 if request.stdout is None else request.stdout,
+        2 if request.stderr is None else request.stderr,
     ]
     if DEVNULL in streams:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

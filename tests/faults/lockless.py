@@ -31,7 +31,7 @@ int flock(int fd, int how) {
     return -1;
 }
 """
-# Also the builder, whose environment the launch makes anew, starts over with the library.
+# Also the builder, whose environment the launch makes again, starts over with the library.
 _AGAIN = """\
 import os, sys
 if os.environ.get("LD_PRELOAD") != {library!r}:

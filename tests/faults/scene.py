@@ -13,15 +13,16 @@ from typing import Any
 
 import psutil
 
-from kernel_provisioner.inkernel.gate import settle
+from kernel_provisioner.inkernel.shared import layout
+from kernel_provisioner.inkernel.shared.settle import settle
 from kernel_provisioner.overlay import store
 from tests.support.bases import Bench
 from tests.support.launches import launches
 from tests.support.notebooks import write_notebook
 from tests.support.oracle import Oracle
-from tests.support.waiting import wait_for
+from tests.support.waiting import patient, wait_for
 
-GONE_WITHIN = 60.0
+GONE_WITHIN = patient(60.0)
 """Seconds for a process that was killed to be gone, on a busy machine."""
 
 
@@ -63,7 +64,7 @@ class Scene:
     def entered(self, notebook: Path, *, prefix: Sequence[str] = ()) -> Path:
         """An overlay of ``notebook`` that is ready, and in which a cell has run."""
         overlay = Path(self.launch(notebook, prefix=prefix)["overlay"])
-        settle(overlay, store.Generation(overlay).read(store.OVERLAY))
+        settle(overlay, store.Generation(overlay).read(layout.OVERLAY))
         return overlay
 
     def serves(self, notebook: Path, overlay: Path, module: str, *, prefix: Sequence[str] = ()) -> None:

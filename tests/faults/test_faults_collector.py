@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from kernel_provisioner.inkernel.shared import layout
 from kernel_provisioner.overlay import store
 from tests.support.bases import REPOSITORY
 from tests.support.holders import held
 from tests.support.oracle import faults
 from tests.support.parts import need
 from tests.support.pauses import Paused
-from tests.support.waiting import wait_for
+from tests.support.waiting import WITHIN, wait_for
 
 from .scene import Scene
 
@@ -44,7 +45,7 @@ def test_a_kernel_that_starts_while_the_collector_looks_keeps_its_overlay(scene:
         pruned = pool.submit(prune, scene, "--all", **paused.env)
         paused.reached()
         assert scene.launch(notebook)["overlay"] == str(overlay)
-        with held(overlay / store.USE_LOCK):  # as the kernel holds it that was launched
+        with held(overlay / layout.USE_LOCK):  # as the kernel holds it that was launched
             paused.go()
             assert str(overlay) not in pruned.result()
             oracle.unharmed()
@@ -72,7 +73,7 @@ def test_a_launch_that_has_found_its_overlay_keeps_it(scene: Scene) -> None:
 
 @pytest.mark.fault(21)
 def test_a_launch_after_the_collector_has_an_overlay_of_its_own(scene: Scene) -> None:
-    """What was collected is built anew, all of it."""
+    """What was collected is built again, all of it."""
     scene.bench.publish("collected")
     notebook, oracle = scene.notebook("collected"), scene.oracle()
     overlay = Path(scene.launch(notebook)["overlay"])
@@ -152,7 +153,7 @@ def test_a_clock_that_jumps_during_a_build_does_not_end_it(scene: Scene, clock: 
         paused.reached()
         now.write_text(clock)
         paused.go()
-        assert builder.wait(timeout=60) == 0
+        assert builder.wait(timeout=WITHIN) == 0
     wait_for(lambda: generation.state() is store.State.READY, "the overlay")
     assert not faults(generation)
 

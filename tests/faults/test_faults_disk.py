@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import room
 from kernel_provisioner.inkernel import gate
 from kernel_provisioner.overlay import store
+from kernel_provisioner.system import os_errors
+from kernel_provisioner.uv.messages import system_errors
 from tests.support.oracle import explains
 from tests.support.parts import need
 from tests.support.pauses import Paused
@@ -110,7 +111,7 @@ def test_a_ready_overlay_launches_on_a_full_disk(scene: Scene, small_disk: Small
 
 @pytest.mark.root
 @pytest.mark.fault(9)
-@pytest.mark.parametrize("point", ["begun", "verified"])
+@pytest.mark.parametrize("point", ["begun", "filled", "unpacked-wheel", "verified"])
 def test_a_disk_that_fills_up_during_a_build(
     scene: Scene, small_disk: SmallDisk, tmp_path: Path, point: str
 ) -> None:
@@ -177,14 +178,31 @@ def test_too_few_file_descriptors_are_named(scene: Scene, most: int) -> None:
     ],
 )
 def test_our_own_errors_and_uvs_are_told_alike(tmp_path: Path, number: int, cause: str, step: str) -> None:
-    """A quota cannot be had everywhere; its error can."""
+    """A quota is not available everywhere; its error can."""
     path = tmp_path / "gone" / "file"
-    own = room.lack_of(OSError(number, os.strerror(number), str(path)), Path("/"))
-    uvs = room.lack_in(f"failed to write to file `{path}`: {os.strerror(number)} (os error {number})")
+    own = os_errors.lack_of(OSError(number, os.strerror(number), str(path)), Path("/"))
+    said = f"failed to write to file `{path}`: {os.strerror(number)} (os error {number})"
+    uvs = os_errors.lack_in(said, system_errors(said))
     assert own is not None
     assert uvs is not None
     for lack in (own, uvs):
         told = {"what": lack.what, "why": lack.why, "fix": lack.fix}
         explains(told, cause=cause, path=tmp_path, step=step)
-    assert room.lack_of(OSError(errno.ECONNREFUSED, "refused"), tmp_path) is None
-    assert room.lack_in("error sending request: connection refused (os error 111)") is None
+    assert os_errors.lack_of(OSError(errno.ECONNREFUSED, "refused"), tmp_path) is None
+    refused = "error sending request: connection refused (os error 111)"
+    assert os_errors.lack_in(refused, system_errors(refused)) is None
+
+
+@pytest.mark.root
+@pytest.mark.fault(13)
+def test_a_disk_that_runs_no_programs_is_told_with_the_extras(scene: Scene, small_disk: SmallDisk) -> None:
+    """Mounted noexec: pure packages work, and why others do not stands in the first output."""
+    scene.bench.publish("pure-enough")
+    disk = small_disk("size=60m,noexec")
+    told = scene.launch(scene.notebook("pure-enough"), TORCH_OVERLAY_ROOT=str(disk / "overlays"))
+    assert told["state"] == "ready", told
+    (notice,) = [line for line in told["notices"] if "noexec" in line]
+    assert str(disk) in notice
+    assert "TORCH_OVERLAY_ROOT" in notice
+    without = scene.launch(scene.notebook(name="bare"), TORCH_OVERLAY_ROOT=str(disk / "overlays"))
+    assert not [line for line in without["notices"] if "noexec" in line]

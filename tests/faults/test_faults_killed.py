@@ -116,9 +116,9 @@ def test_an_installer_that_outlives_its_builder_writes_where_nobody_looks(scene:
 @pytest.mark.fault(8)
 def test_a_launch_that_comes_as_its_builder_leaves_begins_anew(scene: Scene, tmp_path: Path) -> None:
     """It saw that somebody builds; before it could hold the overlay that one was gone, for nobody waited."""
-    wheel = scene.bench.publish("left")
+    wheel = scene.bench.publish("leaving")
     scene.index.misbehave(f"/simple/{wheel.name}", "wait")
-    notebook, paused = scene.notebook("left"), Paused(tmp_path, "found")
+    notebook, paused = scene.notebook("leaving"), Paused(tmp_path, "found")
     oracle = scene.oracle()
     with scene.launching(notebook) as first:
         wait_for(lambda: any(one.path.endswith(wheel.name) for one in scene.index.asked), "the download")

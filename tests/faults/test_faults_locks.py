@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import locks
+from kernel_provisioner.inkernel.shared import layout
 from kernel_provisioner.overlay import store
+from kernel_provisioner.system import locks
 from tests.support.oracle import explains, faults
 from tests.support.pauses import Paused
-from tests.support.waiting import wait_for
+from tests.support.waiting import WITHIN, wait_for
 
 from .lockless import REPOSITORY, Lockless
 from .scene import Scene, nobody_left
@@ -22,14 +23,16 @@ from .scene import Scene, nobody_left
 pytestmark = pytest.mark.slow  # each launch is a process, and so is each build
 
 
-@pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, 0], ids=["no lock daemon", "unsupported", "no exclusion"])
+@pytest.fixture(
+    params=[errno.ENOLCK, errno.EBADF, 0], ids=["no lock daemon", "read-only NFS", "no exclusion"]
+)
 def lockless(scene: Scene, tmp_path: Path, request: pytest.FixtureRequest) -> Lockless:
     """Overlays, bases and notebooks lie on a disk that keeps no locks."""
     return Lockless(tmp_path / "lockless", tmp_path, request.param)
 
 
 @pytest.mark.fault(25)
-@pytest.mark.parametrize("name", [store.USE_LOCK, store.BUILDER_LOCK, "../" + store.LAUNCH_LOCK])
+@pytest.mark.parametrize("name", [layout.USE_LOCK, layout.BUILDER_LOCK, "../" + layout.LAUNCH_LOCK])
 def test_a_lock_file_that_somebody_left_behind_hinders_nobody(scene: Scene, name: str) -> None:
     """Its text names a process that lives, of another machine: only a lock that is held counts."""
     scene.bench.publish("left")
@@ -45,13 +48,13 @@ def test_a_lock_file_that_somebody_left_behind_hinders_nobody(scene: Scene, name
 
 @pytest.mark.fault(25)
 def test_the_lock_of_a_builder_that_was_killed_is_free_at_once(scene: Scene) -> None:
-    """Whoever gets its process number later does not keep the overlay from being built anew."""
+    """Whoever gets its process number later does not keep the overlay from being built again."""
     scene.bench.publish("orphaned")
     notebook, oracle = scene.notebook("orphaned"), scene.oracle()
     paused = Paused(scene.home, "planned")
     with scene.launching(notebook, paused.env):
         pid = paused.reached()
-        (lock,) = scene.root.glob(f"*/0001/{store.BUILDER_LOCK}")
+        (lock,) = scene.root.glob(f"*/0001/{layout.BUILDER_LOCK}")
         assert locks.is_held(lock)
         os.kill(pid, 9)
         wait_for(lambda: not locks.is_held(lock), "the lock to be free")
@@ -98,7 +101,7 @@ def test_nothing_is_deleted_where_nobody_knows_who_uses_what(scene: Scene, lockl
     told = json.loads(refused.stdout)
     assert refused.returncode != 0
     explains(told, cause="can lock one file", step="TORCH_OVERLAY_ROOT", path=scene.root)
-    assert Path(overlay, store.OVERLAY).exists()
+    assert Path(overlay, layout.OVERLAY).exists()
     oracle.unharmed()
 
 
@@ -118,7 +121,7 @@ def test_no_base_is_removed_where_nobody_knows_who_runs_on_it(tmp_path: Path, sc
 def _until_ready(overlay: str) -> None:
     """Wait for a build that no lock tells of."""
     generation = store.Generation(Path(overlay))
-    wait_for(lambda: generation.state() is store.State.READY, f"{overlay} to be ready", within=60)
+    wait_for(lambda: generation.state() is store.State.READY, f"{overlay} to be ready")
     assert not faults(generation)
 
 
@@ -126,5 +129,5 @@ def _command(scene: Scene, lockless: Lockless, *words: str) -> subprocess.Comple
     """``jupyter overlay`` with these words, on the disk that keeps no locks."""
     command = [lockless.python, "-m", "kernel_provisioner.cli.app", *words]
     return subprocess.run(
-        command, env=scene.env, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+        command, env=scene.env, cwd=REPOSITORY, capture_output=True, text=True, timeout=WITHIN, check=False
     )

@@ -47,19 +47,24 @@ def give(place: Path, uid: int) -> None:
 
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("lock", [True, False], ids=["with its lock file", "without"])
-def test_a_base_that_belongs_to_another_user_works(scene: Scene, plain: list[str], *, lock: bool) -> None:
-    """It can only be read: overlays are built on it and run, and nothing is written there."""
-    bench = Bench(scene.home / "theirs", scene.index)
+def test_a_base_that_another_user_could_change_is_refused(
+    scene: Scene, plain: list[str], *, lock: bool
+) -> None:
+    """By name. One that can only be read works: overlays run on it, and nothing is written there."""
+    bench = Bench(scene.home / f"theirs-{lock}", scene.index)
     base = bench.base()
     bases = base.directory.parent
     base.lock_path.unlink(missing_ok=True)
     if lock:
         base.lock_path.touch(mode=0o644)
     scene.env["JUPYTER_DATA_DIR"] = str(bench.data_dir)
-    give(bases, SOMEBODY)
-    bases.chmod(0o555)
     bench.publish("mine")
     notebook = scene.notebook("mine")
+    give(bases, SOMEBODY)
+    told = scene.launch(notebook, prefix=plain)
+    explains(told["failure"], cause="others can change", path=bases, step="jupyter overlay base create cpu")
+    give(bases, os.getuid())
+    bases.chmod(0o555)
     oracle = Oracle(bases=bases, overlays=scene.root, notebooks=scene.notebooks)
     before = sorted(bases.iterdir())
     overlay = scene.entered(notebook, prefix=plain)

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner import locks
 from kernel_provisioner.overlay import store
+from kernel_provisioner.system import locks
 from tests.conftest import TorchBase
 from tests.support.index import LocalIndex
 from tests.support.notebooks import write_notebook
 from tests.support.oracle import Oracle
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.tiny import serve_extras
-from tests.support.waiting import wait_for
+from tests.support.waiting import WITHIN, wait_for
 
 from .scene import GONE_WITHIN, builders, installers, nobody_left, processes
 
@@ -49,7 +49,7 @@ class Desk:
         """Until the builder's uv has asked for the package."""
         wait_for(lambda: self.index.asked_for("awaited"), "the builder to ask for the package")
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Nobody holds a lock among the overlays, nor works there, but for what forks a server's kernels."""
         files = [path for path in self.root.rglob("*.lock") if path.is_file()]
         assert not [path for path in files if locks.is_held(path) and "scratch-warm" not in str(path)]
@@ -84,7 +84,7 @@ def desk(torch_base_home: TorchBase, tmp_path: Path) -> Iterator[Desk]:
     ids=lambda how: how.name,
 )
 def test_a_server_that_ends_during_a_build_leaves_nobody_behind(desk: Desk, how: signal.Signals) -> None:
-    """Kernel, builder and uv are gone soon after it, with their locks; a new server builds anew."""
+    """Kernel, builder and uv are gone soon after it, with their locks; a new server builds again."""
     with (
         jupyter_server(desk.folder, desk.env) as server,
         contextlib.suppress(OSError),  # the session cannot be deleted then
@@ -93,10 +93,10 @@ def test_a_server_that_ends_during_a_build_leaves_nobody_behind(desk: Desk, how:
         desk.wait_for_the_build()
         assert builders(desk.root)
         os.kill(server.process.pid, how)
-        server.process.wait(30)
+        server.process.wait(WITHIN)
         nobody_left(desk.root, within=ENDS_WITHIN[how])
         session.close()
-    desk.let_go()
+    desk.release()
     assert [one.state() for one in desk.generations] == [store.State.ABANDONED]
     desk.oracle.unharmed()
     with jupyter_server(desk.folder, desk.env) as again:
@@ -106,7 +106,7 @@ def test_a_server_that_ends_during_a_build_leaves_nobody_behind(desk: Desk, how:
 
 @pytest.mark.fault(8)
 def test_a_kernel_that_is_shut_down_stops_its_build_and_one_that_restarts_does_not(desk: Desk) -> None:
-    """Restarted, it waits for the same builder; shut down, it needs none, and the next start begins anew."""
+    """Restarted, it waits for the same builder; shut down, it needs none, and the next start begins again."""
     with jupyter_server(desk.folder, desk.env) as server:
         with server.session("book.ipynb", "torch-cpu") as session:
             desk.wait_for_the_build()
@@ -115,7 +115,7 @@ def test_a_kernel_that_is_shut_down_stops_its_build_and_one_that_restarts_does_n
             assert builders(desk.root) == [builder]
         # A server that starts kernels warm keeps the process that it forks them from.
         wait_for(lambda: not [*builders(desk.root), *installers(desk.root)], "it ends", within=GONE_WITHIN)
-        desk.let_go()
+        desk.release()
         desk.oracle.unharmed()
         desk.works_again(server)
         assert [one.state() for one in desk.generations] == [store.State.ABANDONED, store.State.READY]

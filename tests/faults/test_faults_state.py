@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from kernel_provisioner.base.registry import MANIFEST, SKELETON
+from kernel_provisioner.inkernel.shared import layout
+from kernel_provisioner.inkernel.shared.links import FACTS
 from kernel_provisioner.overlay import store
 from tests.support.launches import launches
 from tests.support.oracle import explains, faults
@@ -20,10 +22,10 @@ from .scene import Scene
 
 pytestmark = pytest.mark.slow  # dozens of builds
 
-OWN = (store.OVERLAY, store.ORDER, store.PROGRESS, f"../{store.NOTEBOOK}")
+OWN = (layout.OVERLAY, layout.SPEC, layout.PROGRESS, f"../{layout.NOTEBOOK}")
 """Files of one overlay."""
-SHARED = ("lock", "checked")
-"""Files that overlays share: what an order comes to, and which files of a package were found right."""
+SHARED = ("lock", "entry")
+"""Files that overlays share: what an order comes to, and what an entry of the wheel store is."""
 
 
 def _newer(path: Path) -> None:
@@ -51,7 +53,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_record_is_set_aside_and_the_notebook_starts(scene: Scene) -> None:
     """Whatever the file and whatever became of it: the next start has a whole overlay and no traceback."""
     cases = [(name, how) for name in (*OWN, *SHARED) for how in ("truncated", "noise")]
-    cases += [(name, how) for name in (store.OVERLAY, store.ORDER) for how in ("empty", "newer")]
+    cases += [(name, how) for name in (layout.OVERLAY, layout.SPEC) for how in ("empty", "newer")]
     notebooks = []
     for number, (name, _) in enumerate(cases):
         extra = f"state-{number}" if name in SHARED else "state"  # what is shared is damaged once
@@ -80,7 +82,7 @@ def test_a_damaged_record_is_set_aside_and_the_notebook_starts(scene: Scene) -> 
     ("name", "how"), [*((MANIFEST, how) for how in DAMAGE), (SKELETON, "truncated"), (SKELETON, "noise")]
 )
 def test_a_damaged_base_is_told_with_the_way_to_mend_it(scene: Scene, name: str, how: str) -> None:
-    """The only base there is: the kernel starts to say which file is wrong, and what makes it anew."""
+    """The only base there is: the kernel starts to say which file is wrong, and what makes it again."""
     scene.bench.publish("on-damaged")
     notebook = scene.notebook("on-damaged")
     base = scene.bench.base().directory
@@ -106,7 +108,7 @@ def test_two_starts_of_one_notebook_share_one_build(scene: Scene) -> None:
     paused = Paused(scene.home, "planned")
     with scene.launching(notebook, paused.env) as first:
         builder = paused.reached()
-        (use_lock,) = scene.root.glob(f"*/0001/{store.USE_LOCK}")
+        (use_lock,) = scene.root.glob(f"*/0001/{layout.USE_LOCK}")
         seen = use_lock.stat().st_mtime_ns
         with scene.launching(notebook, paused.env) as second:
             wait_for(lambda: use_lock.stat().st_mtime_ns != seen, "the second to find the first's overlay")
@@ -122,8 +124,11 @@ def _file(scene: Scene, overlay: Path, name: str) -> Path:
     """The file that is to be damaged."""
     if name in OWN:
         return overlay / name
-    order = store.Generation(overlay).read(store.ORDER)["order"]
+    spec = store.Generation(overlay).read(layout.SPEC)["order"]
     if name == "lock":
-        return scene.root / "locks" / f"pylock.{store.order_key(order)}.toml"
-    (extra,) = order["extras"]
-    return scene.root / store.CHECKED / f"{extra.replace('-', '_')}-1.0.json"
+        (lock,) = (scene.root / "locks").glob(f"pylock.{store.spec_key(spec)}.*.toml")
+        return lock
+    (entry,) = store.Generation(overlay).entries
+    Path(entry).chmod(0o755)
+    Path(entry, FACTS).chmod(0o644)
+    return Path(entry, FACTS)

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 import pytest
@@ -55,9 +54,10 @@ class OwnUv:
 def test_a_uv_that_cannot_work_is_told_and_ready_overlays_start_without_it(
     scene: Scene, script: str, cause: str
 ) -> None:
-    """The message names the program and the command that mends it; what needs no uv goes on."""
+    """The message names the program and the command that fixes it; what needs no uv goes on."""
+    scene.bench.publish("needs-no-uv")  # once it is in the wheel store
     scene.bench.publish("needs-uv")
-    ready, notebook = scene.notebook("needs-uv", name="ready"), scene.notebook("needs-uv")
+    ready, notebook = scene.notebook("needs-no-uv", name="ready"), scene.notebook("needs-uv")
     overlay = scene.launch(ready)["overlay"]
     own, oracle = OwnUv(scene.home / "own", script), scene.oracle()
     told = scene.launch(notebook, prefix=own.prefix)
@@ -79,13 +79,11 @@ def test_a_uv_that_hangs_is_ended_with_all_that_it_started(scene: Scene) -> None
     config = Path(scene.env["JUPYTER_CONFIG_DIR"]) / "jupyter_overlay_config.json"
     config.write_text('{"TorchPolicy": {"max_seconds": 3}}')
     try:
-        began = time.monotonic()
         told = scene.launch(notebook, prefix=own.prefix)
     finally:
         config.unlink()
     assert told["state"] == "failed"
     explains(told["build"], cause="3 seconds", step="max_seconds|UV_HTTP_TIMEOUT|try again")
-    assert time.monotonic() - began < 60
     nobody_left(scene.root)
     nobody_left(own.program)
     oracle.unharmed()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel_provisioner.overlay import store
+from kernel_provisioner.inkernel.shared import layout
 from tests.support.launches import launches
 from tests.support.oracle import explains
 from tests.support.wheels import build_wheel
@@ -27,7 +27,7 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.fault(16)
 @pytest.mark.parametrize("told", [False, True], ids=["hash of the damaged file", "hash of the good file"])
 def test_a_damaged_wheel_is_rejected_and_nothing_of_it_is_kept(scene: Scene, *, told: bool) -> None:
-    """On its way or in the index: the message names the package; once it is mended, the next try works."""
+    """On its way or in the index: the message names the package; once it is corrected, the next try works."""
     wheels, notebooks = {}, []
     for how, damage in DAMAGED.items():
         name = f"{how}-{told}".lower()
@@ -41,7 +41,7 @@ def test_a_damaged_wheel_is_rejected_and_nothing_of_it_is_kept(scene: Scene, *, 
     for outcome, notebook in zip(launches(notebooks, scene.env), notebooks, strict=True):
         assert outcome["state"] == "failed", notebook
         explains(outcome["build"], cause=notebook.stem.replace("-", "[-_]"), step="try again")
-        assert not Path(outcome["overlay"], store.OVERLAY).exists()
+        assert not Path(outcome["overlay"], layout.OVERLAY).exists()
     oracle.unharmed()
     for wheel, good in wheels.items():
         wheel.write_bytes(good)
@@ -59,7 +59,7 @@ def test_a_wheel_whose_record_lies_is_rejected_by_our_own_check(scene: Scene) ->
     outcome = scene.launch(notebook)
     assert outcome["state"] == "failed"
     explains(outcome["build"], cause="RECORD", step="uv cache clean", path="liar")
-    assert not Path(outcome["overlay"], store.OVERLAY).exists()
+    assert not Path(outcome["overlay"], layout.OVERLAY).exists()
     oracle.unharmed()
     wheel.write_bytes(build_wheel(scene.home, name).read_bytes())
     scene.bench.uv.run("cache", "clean", name).check("no cache")

@@ -22,29 +22,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernel_provisioner import locks
 from kernel_provisioner.base.adopt import adopt_base
 from kernel_provisioner.base.create import create_base
 from kernel_provisioner.base.installers import BaseSpec
 from kernel_provisioner.base.maintain import remove_base
 from kernel_provisioner.base.registry import read_register
+from kernel_provisioner.collector import Policy, collect
 from kernel_provisioner.errors import BaseInUse, BaseNotFound, LockTimeout
-from kernel_provisioner.inkernel.gate import settle
-from kernel_provisioner.inkernel.info import VARIABLE
+from kernel_provisioner.inkernel.shared import flock, layout
+from kernel_provisioner.inkernel.shared.info import VARIABLE
+from kernel_provisioner.inkernel.shared.settle import settle
+from kernel_provisioner.launch.prepare import prepare
 from kernel_provisioner.notebook.find import FoundNotebook
 from kernel_provisioner.overlay import store
 from kernel_provisioner.overlay.store import Generation, State, Store
-from kernel_provisioner.pausepoint import VARIABLE as PAUSE
-from kernel_provisioner.prepare import prepare
-from kernel_provisioner.prune import Policy, sweep
 from kernel_provisioner.settings import load_settings
-from kernel_provisioner.uv import find_uv
+from kernel_provisioner.system.pause_points import VARIABLE as PAUSE
+from kernel_provisioner.uv.client import find_uv
 
 from .notebooks import set_torch_env
-from .waiting import wait_for
+from .waiting import patient, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
-ANSWERS_WITHIN = 120.0
+ANSWERS_WITHIN = patient(120.0)
 
 _KERNEL = """\
 import importlib, json, os, sys
@@ -159,7 +159,7 @@ class _Actions:
             assert told["failure"]["error"] == "NoBaseFits", told["failure"]
             return "no base"
         generation = Generation(Path(told["overlay"]))
-        extras = generation.read(store.ORDER)["order"]["extras"]
+        extras = generation.read(layout.SPEC)["order"]["extras"]
         child = subprocess.Popen(
             [launch.argv[0], "-c", _KERNEL, told["base"]["path"]],
             env={name: value for name, value in launch.env.items() if name != PAUSE},
@@ -171,7 +171,7 @@ class _Actions:
         kernel = _Kernel(
             told["overlay"], told["base"]["path"], [one.replace("-", "_") for one in extras], child
         )
-        launch.let_go()
+        launch.release()
         self.kernels.append(kernel)
         return self._first_cell(kernel, generation) if waits else self.end()
 
@@ -181,12 +181,12 @@ class _Actions:
         )
         state = generation.state()
         if state is State.READY:
-            settle(generation.path, generation.read(store.OVERLAY))
+            settle(generation.path, generation.read(layout.OVERLAY))
             kernel.look()
             return "runs"
         self.kernels.remove(kernel)
         kernel.end()
-        assert state is State.ABANDONED, generation.read(store.FAILED)["failure"]
+        assert state is State.ABANDONED, generation.read(layout.FAILED)["failure"]
         assert self._note(generation.path).exists(), f"nobody has killed the builder of {generation.path}"
         return "its builder was killed"
 
@@ -208,11 +208,11 @@ class _Actions:
             self.end()
         return "no kernels"
 
-    def sweep(self, *, days: float | None = None, everything: bool = False) -> str:
+    def collect(self, *, days: float | None = None, everything: bool = False) -> str:
         """Collect; another sweep may be at it."""
         with contextlib.suppress(LockTimeout):
-            swept = sweep(self.root, Policy(days, everything), now=time.time())
-            return f"{len(swept.removed)} removed, {len(swept.busy)} busy"
+            collected = collect(self.root, Policy(days, everything), now=time.time())
+            return f"{len(collected.removed)} removed, {len(collected.busy)} busy"
         return "busy"
 
     def adopt(self, environment: int = 0) -> str:
@@ -271,10 +271,10 @@ class _Actions:
 
     def kill(self) -> str:
         """Kill a builder, as the machine does that runs out of memory."""
-        for path in self.root.glob(f"*/*/{store.BUILDER_LOCK}"):
+        for path in self.root.glob(f"*/*/{layout.BUILDER_LOCK}"):
             if Generation(path.parent).state() is State.BUILDING:
                 self._note(path.parent).touch()
-                for pid in locks.holders(path):
+                for pid in flock.holders(path):
                     if pid != os.getpid():
                         with contextlib.suppress(ProcessLookupError):
                             os.killpg(pid, signal.SIGKILL)
@@ -307,7 +307,7 @@ class _Actions:
             (3, "create", dict),
             (
                 14,
-                "sweep",
+                "collect",
                 lambda: {"days": chance.choice([None, 0.0, 30.0]), "everything": chance.random() < 0.6},
             ),
             (6, "adopt", lambda: {"environment": chance.randrange(len(self.environments))}),

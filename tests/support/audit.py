@@ -39,7 +39,7 @@ EVENTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """``started``: commands; ``connected``: addresses, names looked up; ``imported``: modules found anew."""
+    """``started``: commands; ``connected``: addresses, names looked up; ``imported``: modules found again."""
 
     started: tuple[str, ...]
     connected: tuple[str, ...]

@@ -16,22 +16,28 @@ from kernel_provisioner.base.installers import BaseSpec
 from kernel_provisioner.base.progress import Progress
 from kernel_provisioner.base.publish import Created
 from kernel_provisioner.base.registry import RegisteredBase
+from kernel_provisioner.inkernel.shared import layout
+from kernel_provisioner.inkernel.shared.environment import INDEX_VARIABLE
+from kernel_provisioner.model.lock import Lock
+from kernel_provisioner.model.request import Request
 from kernel_provisioner.overlay import store
+from kernel_provisioner.overlay.guards import Terms
 from kernel_provisioner.overlay.skeleton import write_skeleton
 from kernel_provisioner.policy import Layer, Policy
 from kernel_provisioner.policy.traits import TorchPolicy
-from kernel_provisioner.request import Request
 from kernel_provisioner.settings import Settings
-from kernel_provisioner.uv import Uv, find_uv
-from kernel_provisioner.uv_facts import uv_path
+from kernel_provisioner.store.fill import remove
+from kernel_provisioner.uv.client import Uv, find_uv
+from kernel_provisioner.uv.discovery import uv_path
 
 from .environ import clean_environment
 from .index import LocalIndex
 from .torch_wheels import build_torch, build_torchvision
+from .waiting import patient
 from .wheels import build_wheel
 
 REPOSITORY = Path(__file__).parents[2]
-BUILDS_WITHIN = 120.0
+BUILDS_WITHIN = patient(120.0)
 """Seconds for a build of tiny wheels, which takes one."""
 
 ORDINARY = {"comm": "0.2", "ipykernel": "6.30", "numpy": "2.1", "pip": "1.0"}
@@ -111,41 +117,53 @@ class Workshop:
         asked = [one.path for one in self.index.asked_for(project) if one.path.endswith(".whl")]
         return [path for path in asked if path.startswith("/simple/") or not default]
 
+    def forget_wheels(self) -> None:
+        """Empty uv's cache and the wheel store: all has to be fetched again."""
+        self.uv.run("cache", "clean").check("no")
+        remove(self.overlays.root / store.WHEELS)
+
     def adopt(self, path: Path, tag: str | None = None) -> Created:
         """``jupyter overlay base adopt``, without the command's own process."""
         return adopt_base(path, data_dir=self.data_dir, tag=tag, progress=_into(None))
 
-    def begin(self, base: RegisteredBase, *extras: str, notebook: str = "",
-              exclude_newer: str = "", **settings: Any) -> store.Generation:  # fmt: skip
+    def begin(self, base: RegisteredBase, *extras: str, notebook: str = "", exclude_newer: str = "",
+              lock: Lock | None = None, **settings: Any) -> store.Generation:  # fmt: skip
         """An overlay as a launch leaves it to the builder: its skeleton, and the order to build.
 
         ``settings`` may be rules of a policy, too.
         """
-        request = Request(extras=extras, exclude_newer=exclude_newer)
+        request = Request(extras=extras, exclude_newer=exclude_newer, lock=lock)
         values = {"overlay_root": str(self.overlays.root), "index_template": self.index.template,
                   "preference": "", **settings}  # fmt: skip
         rules = {name: values.pop(name) for name in settings if name in TorchPolicy.class_trait_names()}
         chosen = Settings(**values, policy=Policy((Layer("a test's file", rules),) if rules else ()))
         self.overlays.prepare()
         generation = self.overlays.begin(self.overlays.notebook_dir(self.home / (notebook or self.notebook)))
-        write_skeleton(generation.path, base.manifest, base.skeleton_path, uv=uv_path())
-        order = store.order_of(request, base.manifest, chosen)
-        generation.write(store.ORDER, {
-            "order": order, "lock": None, "notebook": notebook,
+        write_skeleton(generation.path, base, Terms(chosen.policy, chosen.index_template), uv=uv_path())
+        spec = store.spec_of(request, base.manifest, chosen)
+        generation.write(layout.SPEC, {
+            "order": spec, "lock": lock.as_dict() if lock else None, "notebook": notebook,
             "base_directory": str(base.directory), "settings": chosen.as_dict(), "alternatives": [],
         })  # fmt: skip
         return generation
 
-    def build(self, generation: store.Generation, *words: str) -> Built:
-        """Run the builder on it, in a process of its own as ever."""
+    def build(self, generation: store.Generation, *words: str, **env: str) -> Built:
+        """Run the builder on it, in a process of its own as ever; ``env`` is added to its environment."""
         command = [sys.executable, "-m", "kernel_provisioner.builder", str(generation.path), *words]
-        done = subprocess.run(command, env=self.env, cwd=REPOSITORY, capture_output=True, text=True,
-                              timeout=BUILDS_WITHIN, check=False)  # fmt: skip
+        done = subprocess.run(command, env={**self.env, **env}, cwd=REPOSITORY, capture_output=True,
+                              text=True, timeout=BUILDS_WITHIN, check=False)  # fmt: skip
         return Built(generation, done)
 
-    def overlay(self, base: RegisteredBase, *extras: str, **order: Any) -> Built:
+    def overlay(self, base: RegisteredBase, *extras: str, **spec: Any) -> Built:
         """An overlay with ``extras``, built as far as it comes without a cell."""
-        return self.build(self.begin(base, *extras, **order))
+        index = {INDEX_VARIABLE: spec["index_template"]} if "index_template" in spec else {}
+        return self.build(self.begin(base, *extras, **spec), **index)
+
+    def known(self, built: Built) -> Path:
+        """Where the packages are kept that an overlay was built from."""
+        key = store.spec_key(built.generation.read(layout.SPEC)["order"])
+        (path,) = (self.overlays.root / "locks").glob(f"pylock.{key}.*.toml")
+        return path
 
     def enter(self, built: Built) -> None:
         """Do what the gate does once the user has run a cell: move the packages in."""
@@ -159,9 +177,8 @@ class Workshop:
 
     def pip(self, built: Built, *words: str) -> str:
         """``uv pip`` as its user calls it in a cell: what it says on both streams."""
-        constraints = (built.path / "constraints.txt").as_uri()
-        env = {**self.env, "VIRTUAL_ENV": str(built.path), "UV_CONSTRAINT": constraints}
-        command = [self.uv.path, "pip", *words, "--color", "never"]
+        env = {**self.env, "VIRTUAL_ENV": str(built.path)}
+        command = [str(built.path / "bin/uv"), "pip", *words, "--color", "never"]
         done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
@@ -234,7 +251,7 @@ class Built:
     def content(self) -> dict[str, Any]:
         """What ``overlay.json`` says; fails with the builder's reason where there is none."""
         assert self.ready, f"{self.failure}\n{self.done.stdout}{self.done.stderr}"
-        return self.generation.read(store.OVERLAY)
+        return self.generation.read(layout.OVERLAY)
 
     @property
     def installed(self) -> dict[str, str]:
@@ -244,9 +261,9 @@ class Built:
     @property
     def failure(self) -> dict[str, str]:
         """``what``, ``why`` and ``fix`` of a failed build; empty where none was told."""
-        if not (self.path / store.FAILED).exists():
+        if not (self.path / layout.FAILED).exists():
             return {}
-        return dict(self.generation.read(store.FAILED)["failure"])
+        return dict(self.generation.read(layout.FAILED)["failure"])
 
     @property
     def told(self) -> str:
@@ -256,7 +273,7 @@ class Built:
     @property
     def phases(self) -> list[str]:
         """The phases that the progress went through, repetitions left out."""
-        lines = (self.path / store.PROGRESS).read_text().splitlines()
+        lines = (self.path / layout.PROGRESS).read_text().splitlines()
         phases = [json.loads(line)["phase"] for line in lines]
         return [phase for at, phase in enumerate(phases) if at == 0 or phases[at - 1] != phase]
 

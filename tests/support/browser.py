@@ -8,16 +8,20 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, WebSocket, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Response, WebSocket, expect, sync_playwright
 
 from .parts import need
 from .server import JupyterServer
+from .waiting import patient
 
-APPEARS_WITHIN = 30.0
+APPEARS_WITHIN = patient(60.0)
 """Seconds for what the page itself does: load, open a dialog, draw an output."""
 
-RUNS_WITHIN = 90.0
+RUNS_WITHIN = patient(90.0)
 """Seconds for a cell to end: torch's import on a busy machine, and an overlay's build."""
+
+LAST = "end"
+"""The picture of a tab that is closed, whatever state it is in."""
 
 _CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -32,6 +36,7 @@ def chromium() -> Iterator[Browser]:
     """A headless Chromium; where there is none the test is skipped, saying so."""
     path = find_chromium()
     need(path, "no Chromium on PATH; on Debian: apt install chromium")
+    expect.set_options(timeout=APPEARS_WITHIN * 1000)
     with sync_playwright() as playwright:
         # Chromium's sandbox refuses to run as root, as tests in containers do; it only sees our server.
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
@@ -39,6 +44,11 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def tab_name(test: str) -> str:
+    """The name of a test as the name of its tab, which stands in file names and in Lab's address."""
+    return re.sub(r"\W+", "-", test.removeprefix("test_")).strip("-")
 
 
 class Frontend:
@@ -73,7 +83,7 @@ class Frontend:
         return self.page.locator(".jp-LauncherCard").filter(has=self.page.get_by_text(label)).first
 
     def reload(self) -> None:
-        """Load the page anew, as F5 does, and wait until it is with its kernel again, busy or not."""
+        """Load the page again, as F5 does, and wait until it is with its kernel again, busy or not."""
         with self.page.expect_websocket(_leads_to_a_kernel):
             self.page.reload()
         self.cell(0).wait_for()
@@ -108,9 +118,9 @@ class Frontend:
         self.menu("Kernel", "Interrupt Kernel")
 
     def save(self) -> None:
-        """Save the notebook, and wait until the tab shows no unsaved change."""
-        self.menu("File", "Save Notebook")
-        expect(self.page.locator(".jp-mod-dirty")).to_have_count(0)
+        """Save the notebook, and wait until the server has it, whatever a cell puts out meanwhile."""
+        with self.page.expect_response(_saves):
+            self.menu("File", "Save Notebook")
 
     def cell(self, number: int) -> Locator:
         """The cell at a place in the notebook, from 0."""
@@ -163,7 +173,7 @@ class Frontend:
 
     def close(self) -> None:
         """Keep a last picture, which shows where a test stopped, and close the tab."""
-        self.picture("end")
+        self.picture(LAST)
         self.page.close()
 
     def notebook_metadata(self) -> MetadataEditor:
@@ -214,3 +224,8 @@ class MetadataEditor:
         tick = self._tool.get_by_title("Commit changes to data")
         tick.click()
         expect(tick).to_be_hidden()
+
+
+def _saves(response: Response) -> bool:
+    """It answers the request that saves a notebook."""
+    return response.request.method == "PUT" and "/api/contents/" in response.url and response.ok

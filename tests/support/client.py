@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.connect import write_connection_file
 
+from .ports import write_connection
 from .server import JupyterServer
 from .session import ANSWERS_WITHIN, Session
+from .waiting import patient
 
-ENDS_WITHIN = 15.0
+ENDS_WITHIN = patient(60.0)
 """Seconds between asking a kernel to end and its end."""
 
 
@@ -53,7 +54,7 @@ def launched(
     That is what clients do that know no provisioners. Killed at the end where it still runs.
     """
     file = notebook.with_suffix(".connection.json")
-    write_connection_file(str(file))
+    write_connection(file)
     spec = json.loads((kernel_spec / "kernel.json").read_bytes())
     command = [word.replace("{connection_file}", str(file)) for word in spec["argv"]]
     told = {**env, "KERNEL_NOTEBOOK_PATH": str(notebook)}
@@ -68,7 +69,7 @@ def launched(
 def ask(
     client: BlockingKernelClient, channel: str, kind: str, content: dict[str, Any], subshell: str = ""
 ) -> dict[str, Any]:
-    """Send a request on ``channel``, to a subshell where one is named, and return its reply's content."""
+    """Send a request on ``channel``, to a subshell where one is given, and return its reply's content."""
     request = message(client, kind, content, subshell)
     getattr(client, f"{channel}_channel").send(request)
     return reply(client, channel, request)

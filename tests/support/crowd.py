@@ -18,17 +18,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernel_provisioner.inkernel.gate import settle
-from kernel_provisioner.inkernel.info import VARIABLE
+from kernel_provisioner.inkernel.shared.info import VARIABLE
+from kernel_provisioner.inkernel.shared.layout import FAILED, OVERLAY
+from kernel_provisioner.inkernel.shared.settle import settle
+from kernel_provisioner.launch.prepare import Launch, prepare
 from kernel_provisioner.notebook.find import FoundNotebook
-from kernel_provisioner.overlay.store import FAILED, OVERLAY, Generation, State
-from kernel_provisioner.prepare import Launch, prepare
+from kernel_provisioner.overlay.store import Generation, State
 from kernel_provisioner.settings import load_settings
 
-from .waiting import wait_for
+from .waiting import patient, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
-ENDS_WITHIN = 280.0
+ENDS_WITHIN = patient(280.0)
 
 _KERNEL = """\
 import importlib, json, sys

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kernel_provisioner.inkernel.shared import layout
 from kernel_provisioner.overlay import store
 
 from .bases import Workshop
@@ -41,13 +42,13 @@ class Desk(Workshop):
         state = store.Generation(Path(told["overlay"])) if told["overlay"] else None
         got: dict[str, str] = {}
         if state is not None and told["state"] == "ready":
-            content = state.read(store.OVERLAY)
+            content = state.read(layout.OVERLAY)
             got = {entry["name"]: entry["version"] for entry in content["installed"]}
         return {**told, "got": got}
 
     def forget(self) -> None:
-        """Empty uv's cache, and what is known of earlier resolutions: this is another machine now."""
-        self.uv.run("cache", "clean").check("cache clean")
+        """As on another machine: empty uv's cache, the wheel store, what earlier resolutions came to."""
+        self.forget_wheels()
         for known in (self.overlays.root / "locks").glob("*"):
             known.unlink()
 

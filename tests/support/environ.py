@@ -11,6 +11,7 @@ from pathlib import Path
 from pip._internal.models.index import PyPI
 
 from .index import LocalIndex
+from .waiting import PATIENCE
 
 _DROPPED = (
     "CONDA_", "COLAB_", "IPYTHON", "JPY_", "JUPYTER", "KERNEL_", "PAPERMILL_", "PIP_", "PYTEST_", "PYTHON",
@@ -26,6 +27,9 @@ _REACH = frozenset({
 })  # fmt: skip
 """The exceptions: how this machine reaches its package registry."""
 
+_ALWAYS = (PATIENCE,)
+"""What tells of the machine itself, for parts of a test that are processes of their own."""
+
 
 def clean_environment(
     home: Path, *, index: LocalIndex | None = None, inherited: Mapping[str, str] | None = None, **more: str
@@ -35,7 +39,7 @@ def clean_environment(
     Without ``index`` the machine's own registry and caches are used, so that real wheels are
     downloaded once. With ``index`` uv, pip and our own settings know that index alone, with
     caches of their own.
-    ``more`` is added last. Never ``os.environ`` as it stands: a developer's ``VIRTUAL_ENV`` or
+    ``more`` is added last. Never ``os.environ`` as it is: a developer's ``VIRTUAL_ENV`` or
     ``JPY_SESSION_NAME`` would decide what a test sees.
     """
     source = os.environ if inherited is None else inherited
@@ -58,9 +62,11 @@ def clean_environment(
             "TORCH_OVERLAY_INDEX": index.template,
             "UV_DEFAULT_INDEX": index.default,
             "UV_NO_CONFIG": "1",
+            "XDG_CONFIG_DIRS": str(home / "etc"),  # an overlay's pip reads files, devnull or not
         }
     for name in ("cache", "ipython", "jupyter-config", "jupyter-data", "jupyter-runtime"):
         (home / name).mkdir(parents=True, exist_ok=True)
+    env |= {name: source[name] for name in _ALWAYS if name in source}
     return env | more
 
 

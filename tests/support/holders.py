@@ -12,7 +12,7 @@ _REPOSITORY = Path(__file__).parents[2]
 _HOLD = """\
 import sys
 from pathlib import Path
-from kernel_provisioner import locks
+from kernel_provisioner.system import locks
 lock = getattr(locks, sys.argv[1])(Path(sys.argv[2]))
 print("held", flush=True)
 sys.stdin.read()

@@ -20,9 +20,10 @@ from typing import Any
 from .environ import clean_environment, default_index
 from .index import LocalIndex, serve_index
 from .parts import need
-from .server import JupyterServer, end_with_children, free_port
+from .ports import free_port
+from .server import JupyterServer, end_with_children
 from .users import REPOSITORY, User, install, public_place, system_python, users
-from .waiting import wait_for
+from .waiting import WITHIN, patient, wait_for
 
 DEPLOYMENT = REPOSITORY / "docs/deploy/jupyterhub"
 """What the admin guide describes, and what is run here."""
@@ -33,8 +34,9 @@ PROXY = "configurable-http-proxy@4"
 PASSWORD = secrets.token_urlsafe(12)
 """Of every user that is made here."""
 
-ENDS_WITHIN = 600.0  # seconds for any command; a base's takes the longest
-STARTS_WITHIN = 120.0  # seconds for the hub, or a user's server
+ENDS_WITHIN = patient(600.0)  # seconds for any command; a base's takes the longest
+STARTS_WITHIN = patient(120.0)  # seconds for the hub, or a user's server
+_LAST_LINES = 60  # of a log, in a failure
 
 _SITE = """\
 load_subconfig({documented!r})
@@ -48,12 +50,16 @@ c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{proxy_port}"
 c.PAMAuthenticator.allowed_groups = {{{group!r}}}
 c.PAMAuthenticator.admin_groups = set()
 c.Spawner.environment = {environment!r}
+c.Spawner.start_timeout = c.Spawner.http_timeout = {patience}
 c.JupyterHub.services = [{{"name": "test", "api_token": {token!r}}}]
 c.JupyterHub.load_roles = [
     {{"name": "test", "services": ["test"], "scopes": ["admin:users", "admin:servers", "tokens"]}}
 ]
 """
-"""What differs from the documented hub: its places, its ports, and that a test may speak to its API."""
+"""What differs from the documented hub: its places, its ports, and that a test may speak to its API.
+
+A server that is slow to answer, on a machine full of tests, is not given up after the usual 30 seconds.
+"""
 
 Done = subprocess.CompletedProcess[str]
 
@@ -110,7 +116,7 @@ class Hub:
         """
         if not self._state(user).get("ready"):
             self.api.request("POST", f"hub/api/users/{user.name}/server", {}, timeout=STARTS_WITHIN)
-        self._wait(lambda: self._state(user).get("ready"), f"the server of {user.name}")
+        self._wait(lambda: self._is_ready(user), f"the server of {user.name}")
         return self.seen_by(user, dataclasses.replace(
             self.api, url=f"{self.api.url}user/{user.name}/", root=user.home
         ))  # fmt: skip
@@ -124,6 +130,11 @@ class Hub:
         """Stop the user's server, and with it all kernels."""
         self.api.request("DELETE", f"hub/api/users/{user.name}/server", timeout=STARTS_WITHIN)
         self._wait(lambda: not self._state(user), f"the end of the server of {user.name}")
+
+    def _is_ready(self, user: User) -> object:
+        state = self._state(user)
+        assert state, f"the hub gave up the server of {user.name}"
+        return state.get("ready")
 
     def _state(self, user: User) -> dict[str, Any]:
         servers: dict[str, dict[str, Any]] = self.api.request("GET", f"hub/api/users/{user.name}")["servers"]
@@ -201,7 +212,7 @@ def running_hub(
     site.write_text(_SITE.format(
         documented=str(documented), port=port, hub_port=free_port(),
         proxy_port=free_port(), state=state, proxy=str(installation.proxy), group=group,
-        environment=dict(environment), token=token,
+        environment=dict(environment), token=token, patience=int(STARTS_WITHIN),
     ))  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -222,18 +233,19 @@ def running_hub(
 
 def _answers(api: JupyterServer) -> bool:
     assert api.process.poll() is None, f"the hub ended with {api.process.returncode}"
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"{api.url}hub/api", timeout=5):
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{api.url}hub/api", timeout=WITHIN):
         return True
     return False
 
 
 @contextlib.contextmanager
 def _telling(log: Path) -> Iterator[None]:
-    """Add what a log says to whatever fails here."""
+    """Add what a log says, but for requests that went well, to whatever fails here."""
     try:
         yield
     except AssertionError as error:
-        raise AssertionError(f"{error}\n{log.read_text()}") from None
+        told = [line for line in log.read_text().splitlines() if " 200 GET " not in line]
+        raise AssertionError("\n".join([str(error), *told[-_LAST_LINES:]])) from None
 
 
 def _run(*command: str | Path, check: bool = True, **options: Any) -> Done:

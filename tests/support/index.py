@@ -16,7 +16,7 @@ import http.server
 import json
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +48,7 @@ class LocalIndex:
         self.upstream = upstream
         self.core_metadata = core_metadata
         self.json = False
+        self.shelf = ""  # what the addresses of files begin with
         self.pace = 1.0  # seconds between two bytes of a trickle
         self.credentials: tuple[str, str] | None = None
         self.asked: list[Asked] = []
@@ -55,6 +56,7 @@ class LocalIndex:
         self.troubles: dict[str, Trouble] = {}
         self.declared: dict[str, bytes] = {}
         self.uploaded: dict[str, str] = {}
+        self.onlooker: Callable[[], None] | None = None  # called before anything is answered
         self.behaving = threading.Event()
         self.closing = threading.Event()
         self.port = 0
@@ -137,7 +139,7 @@ class LocalIndex:
         files = [
             {
                 "filename": name,
-                "url": f"{path.rstrip('/').rpartition('/')[0]}/{name}",
+                "url": f"{self.shelf}{path.rstrip('/').rpartition('/')[0]}/{name}",
                 "hashes": {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
                 "size": file.stat().st_size,
                 **({"core-metadata": True} if self.core_metadata and name.endswith(".whl") else {}),
@@ -150,7 +152,9 @@ class LocalIndex:
 
     def file(self, path: str) -> bytes | None:
         """The bytes of a published file, or of its metadata; None where there is no such file."""
-        folder, _, name = path.rpartition("/")
+        if not path.startswith(f"{self.shelf}/"):
+            return None
+        folder, _, name = path.removeprefix(self.shelf).rpartition("/")
         wanted = name.removesuffix(".metadata")
         for page, files in self.files.items():
             if page.startswith(f"{folder}/") and wanted in files:
@@ -159,7 +163,7 @@ class LocalIndex:
 
     def _link(self, page: str, name: str, file: Path) -> str:
         folder = page.rstrip("/").rpartition("/")[0]
-        address = f"{urllib.parse.quote(folder)}/{urllib.parse.quote(name)}"
+        address = f"{self.shelf}{urllib.parse.quote(folder)}/{urllib.parse.quote(name)}"
         marks = ""
         if self.core_metadata and name.endswith(".whl"):
             digest = f"sha256={hashlib.sha256(read_metadata(file)).hexdigest()}"
@@ -205,6 +209,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         user, password = _credentials(self.headers.get("Authorization", ""))
         self.index.asked.append(Asked(self.command, path, user))
+        if self.index.onlooker:
+            self.index.onlooker()
         trouble = self.index.trouble_at(path)
         if trouble == "wait":
             self.index.behaving.wait()

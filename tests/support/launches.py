@@ -14,16 +14,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernel_provisioner.inkernel.info import VARIABLE
+from kernel_provisioner.inkernel.shared.info import VARIABLE
+from kernel_provisioner.inkernel.shared.layout import FAILED
+from kernel_provisioner.launch.prepare import prepare
 from kernel_provisioner.notebook.find import FoundNotebook
-from kernel_provisioner.overlay.store import FAILED, Generation, State
-from kernel_provisioner.prepare import prepare
+from kernel_provisioner.overlay.store import Generation, State
 from kernel_provisioner.settings import load_settings
 
-from .waiting import wait_for
+from .waiting import patient, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
-ENDS_WITHIN = 300.0
+ENDS_WITHIN = patient(300.0)
 
 
 def launches(
@@ -62,7 +63,7 @@ def _launch(path: Path) -> dict[str, Any]:
     build: dict[str, str] = {}
     if told["overlay"]:
         generation = Generation(Path(told["overlay"]))
-        wait_for(lambda: generation.state() is not State.BUILDING, "the builder's end", within=60)
+        wait_for(lambda: generation.state() is not State.BUILDING, "the builder's end")
         state = generation.state().value
         build = generation.read(FAILED)["failure"] if state == State.FAILED.value else {}
     for lock in launch.held:  # which a kernel holds while it waits

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kernel_provisioner.hardware import Gpu, Hardware, NvmlAnswer, NvmlUnavailable
-from kernel_provisioner.manifest import BaseManifest
+from kernel_provisioner.model.manifest import BaseManifest
 
 GIB = 2**30
 
@@ -91,7 +91,7 @@ def base(tag: str, torch: str, python: str = "3.11.9", **more: object) -> BaseMa
         prefix="/bases/venv",
         interpreter="/usr/bin/python3",
         site_dirs=(),
-        distributions={"torch": torch},
+        distributions={"ipykernel": "7.0", "torch": torch},
         fixed=frozenset({"torch"}),
         modules={"torch": "torch"},
     )

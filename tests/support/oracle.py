@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kernel_provisioner import records
 from kernel_provisioner.base.registry import MANIFEST
 from kernel_provisioner.errors import CorruptState
+from kernel_provisioner.inkernel.shared import layout
 from kernel_provisioner.overlay import store
+from kernel_provisioner.system import records
 
 from .launches import launches
 from .tree import tree_hash
@@ -57,7 +58,7 @@ class Oracle:
 def explains(told: Mapping[str, str], *, cause: str, step: str, path: Path | str = "") -> None:
     """Assert that an error (``what``, ``why``, ``fix``) names its cause, the path and the next step.
 
-    ``cause`` and ``step`` are regular expressions, case ignored; ``path`` is looked for as it stands.
+    ``cause`` and ``step`` are regular expressions, case ignored; ``path`` is looked for as it is.
     """
     told_of = f"{told.get('what', '')}\n{told.get('why', '')}"
     said = f"{told_of}\n  fix: {told.get('fix', '')}"
@@ -70,10 +71,10 @@ def explains(told: Mapping[str, str], *, cause: str, step: str, path: Path | str
 def ready(overlays: Path) -> list[store.Generation]:
     """The generations under an overlay root that say they are ready, in a record that can be read."""
     found = []
-    for record in sorted(overlays.glob(f"*/[0-9]*/{store.OVERLAY}")):
+    for record in sorted(overlays.glob(f"*/[0-9]*/{layout.OVERLAY}")):
         generation = store.Generation(record.parent)
         try:
-            generation.read(store.OVERLAY)
+            generation.read(layout.OVERLAY)
         except CorruptState:
             continue  # no launch takes it for ready either
         found.append(generation)
@@ -83,14 +84,14 @@ def ready(overlays: Path) -> list[store.Generation]:
 def faults(generation: store.Generation) -> list[str]:
     """What is wrong with an overlay's files: each against RECORD, and what it says is installed is there."""
     sites = "lib*/python*/site-packages"
-    staged = sorted((generation.path / store.STAGING).glob(sites))
+    staged = sorted((generation.path / layout.STAGING).glob(sites))
     found: list[str] = []
     names = set()
     for site in [*staged, *sorted(generation.path.glob(sites))]:
         for dist_info in records.dist_infos(site):
             found += map(str, records.check(dist_info))
             names.add(_escaped(dist_info.name.removesuffix(".dist-info")))
-    for entry in generation.read(store.OVERLAY)["installed"]:
+    for entry in generation.read(layout.OVERLAY)["installed"]:
         if _escaped(f"{entry['name']}-{entry['version']}") not in names:
             found.append(f"{entry['name']} {entry['version']} is missing")
     return found

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from .editor import edited
 from .notebooks import write_notebook
 from .server import jupyter_server
 from .session import Session
@@ -114,7 +115,8 @@ class Reader:
     def run_cell(self, code: str) -> str:
         """Run a cell in the open notebook; all that it shows."""
         assert self._session is not None, "no <!-- notebook NAME KERNEL --> before the first cell"
-        return self._session.execute(code).text
+        # What %overlay add shows of its progress stays as one line, where it took a while at all.
+        return re.sub(r"(?m)^.*: done\n", "", self._session.execute(code).text)
 
     def alike(self, said: str, came: str) -> bool:
         """Whether what came is what the page says, but for what differs from machine to machine."""
@@ -143,6 +145,7 @@ class Reader:
                 write_notebook(self.desk / name, kernel=kernel)
             server = self._stack.enter_context(jupyter_server(self.desk, self._env))
             self._session = self._stack.enter_context(server.session(name, kernel))
+            self._stack.enter_context(edited(server, name))
         elif words == ("restart",):
             assert self._session is not None
             self._session.restart()

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from kernel_provisioner.pausepoint import VARIABLE
+from kernel_provisioner.system.pause_points import VARIABLE
 
-from .waiting import wait_for
+from .waiting import patient, wait_for
 
-REACHED_WITHIN = 120.0  # seconds; a busy machine takes a while to get to the interesting places
+REACHED_WITHIN = patient(120.0)  # seconds; a busy machine takes a while to get to the interesting places
 
 
 class Paused:

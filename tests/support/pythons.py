@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from .waiting import WITHIN
+
 OLDEST = (3, 10)
 
 _ASK = """\
@@ -49,7 +51,7 @@ def find_pythons() -> tuple[Python, ...]:
     without ``venv``.
     """
     newest: dict[tuple[int, int], Python] = {}
-    for candidate in sorted(set(_candidates())):
+    for candidate in sorted({os.path.realpath(path) for path in _candidates()}):  # most are links to one
         python = _ask(candidate)
         known = newest.get(python.version[:2]) if python else None
         if python and (known is None or python.version > known.version):
@@ -74,7 +76,7 @@ def _managed_by_uv() -> Iterator[str]:
     if uv is None:
         return
     command = [uv, "python", "dir", "--no-config"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN, check=False)
     if done.returncode == 0:
         yield from (str(path) for path in Path(done.stdout.strip()).glob("cpython-3.*/bin/python3"))
 
@@ -83,7 +85,7 @@ def _ask(candidate: str) -> Python | None:
     """What ``candidate`` says of itself; None where it does not run or does not fit."""
     try:
         command = [candidate, "-I", "-c", _ASK]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN, check=False)
     except OSError:
         return None
     if done.returncode != 0:  # a pyenv shim of a version that is not chosen, or no venv module

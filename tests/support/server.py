@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -20,15 +19,27 @@ from typing import Any
 
 import psutil
 
+from .ports import free_port
 from .session import Session
-from .waiting import wait_for
-from .warm import WARM, everywhere, warm_up
+from .waiting import WITHIN, patient, wait_for
+from .warm import AUTO, NEVER, WARM, everywhere, warm_up
 
-STARTS_WITHIN = 90.0
+STARTS_WITHIN = patient(90.0)
 """Seconds that a server may take to answer; JupyterLab on a busy machine takes ten."""
 
-ENDS_WITHIN = 15.0
+ENDS_WITHIN = patient(60.0)
 """Seconds between SIGTERM and SIGKILL; the server first asks its kernels to end."""
+
+
+_OTHERS = (
+    "jupyter_lsp", "jupyter_server_terminals", "jupyterlab", "notebook", "notebook_shim",
+    "voila.server_extension",
+)  # fmt: skip
+"""Extensions that are installed here for other tests; a plain server would take two seconds for them."""
+
+_PLAIN = f"--ServerApp.jpserver_extensions={dict.fromkeys(_OTHERS, False)}"
+_PATIENT = "--ServerApp.tornado_settings={'ws_ping_interval': 0}"
+"""No pings: a session that several tests share answers none while others run, and is let go after 90 s."""
 
 
 class RequestFailed(AssertionError):
@@ -86,6 +97,18 @@ class JupyterServer:
             with contextlib.suppress(RequestFailed):  # the test may have ended it
                 self.request("DELETE", f"api/sessions/{session.id}")
 
+    @contextlib.contextmanager
+    def kernel(self, path: str, name: str) -> Iterator[Session]:
+        """A kernel that is started for ``path`` without a session, as agents do; it ends with the context."""
+        kernel_id = self.request("POST", "api/kernels", {"name": name, "path": path})["id"]
+        session = Session("", kernel_id, self.request, self._channels, self.token)
+        try:
+            session.connect()
+            yield session
+        finally:
+            session.close()
+            self.request("DELETE", f"api/kernels/{kernel_id}")
+
     def _channels(self, kernel_id: str, session_id: str) -> str:
         address = self.url.replace("http", "ws", 1)
         return f"{address}api/kernels/{kernel_id}/channels?session_id={session_id}"
@@ -99,23 +122,27 @@ def jupyter_server(
     app: str = "jupyter_server",
     python: str = sys.executable,
     options: Sequence[str] = (),
+    port: int = 0,
+    token: str = "",
 ) -> Iterator[JupyterServer]:
     """Run ``python -m APP`` (``jupyter_server``, ``jupyterlab`` or ``notebook``) on the folder ``root``.
 
     Ready when the context is entered. ``env`` comes from ``clean_environment``: the server's log
-    goes beside its runtime files. Raises AssertionError with the log where it does not start.
+    goes beside its runtime files. ``port`` and ``token`` are its own unless they are given. Raises
+    AssertionError with the log where it does not start.
     """
     root.mkdir(parents=True, exist_ok=True)
     runtime = Path(env["JUPYTER_RUNTIME_DIR"])
     runtime.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(16)
+    token = token or secrets.token_hex(16)
     elsewhere = any(word.startswith("--gateway-url") for word in options)
-    warmly = everywhere() and not elsewhere
+    warmly = everywhere() and not elsewhere and not {AUTO, NEVER}.intersection(options)
     log = runtime / f"{app}-{secrets.token_hex(4)}.log"
     command = [
         python, "-m", app, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.port={free_port()}", "--ServerApp.port_retries=50",
-        f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}", *options,
+        f"--ServerApp.port={port or free_port()}", "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}", _PATIENT, *options,
+        *([_PLAIN] if app == "jupyter_server" else []),
         *([WARM] if warmly and WARM not in options else []),
     ]  # fmt: skip
     with log.open("wb") as output:
@@ -143,7 +170,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], runtime: Path, token: st
             raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()}")
         with contextlib.suppress(OSError, ValueError):  # no file yet, half a file, not listening yet
             url = json.loads(info.read_text())["url"]
-            with urllib.request.urlopen(f"{url}api/status?token={token}", timeout=5):
+            with urllib.request.urlopen(f"{url}api/status?token={token}", timeout=WITHIN):
                 address.append(url)
         return bool(address)
 
@@ -170,15 +197,7 @@ def end_with_children(process: subprocess.Popen[bytes]) -> None:
     for child in started:
         with contextlib.suppress(psutil.NoSuchProcess):  # psutil compares start times: never another's pid
             child.kill()
-    psutil.wait_procs(started, timeout=5)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago; the server tries others where somebody was quicker."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    psutil.wait_procs(started, timeout=WITHIN)
 
 
 def _message(body: bytes) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 
 import websocket
 
-ANSWERS_WITHIN = 120.0
+from .waiting import patient
+
+ANSWERS_WITHIN = patient(120.0)
 """Seconds in which a cell is expected to end, where a test does not say otherwise."""
 
 
@@ -75,7 +77,7 @@ class Session:
         self._socket: websocket.WebSocket | None = None
 
     def connect(self) -> None:
-        """Open the websocket (anew) and wait until the kernel answers."""
+        """Open the websocket (again) and wait until the kernel answers."""
         self.close()
         address = self._channels(self.kernel_id, self._client)
         self._socket = websocket.create_connection(address, header=self._header, timeout=ANSWERS_WITHIN)

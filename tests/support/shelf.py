@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from kernel_provisioner.collector import Collected, Policy, collect
+from kernel_provisioner.inkernel.shared import layout
 from kernel_provisioner.overlay import store
 from kernel_provisioner.overlay.store import Generation, State
-from kernel_provisioner.prune import Policy, Swept, sweep
 
 from .notebooks import write_notebook
 
@@ -50,20 +51,20 @@ class Shelf:
         (site / "zzz_torch_base.pth").write_text("/base\n")
         self.install(generation, "torch", "2.6.0+cpu", installer="torch-overlay")
         base = base or self.base
-        order = {
+        spec = {
             "order": {"base": base.name},
             "base_directory": str(base),
         }
-        generation.write(store.ORDER, order)
-        (generation.path / store.USE_LOCK).touch()
-        os.utime(generation.path / store.USE_LOCK, (used, used))
+        generation.write(layout.SPEC, spec)
+        (generation.path / layout.USE_LOCK).touch()
+        os.utime(generation.path / layout.USE_LOCK, (used, used))
         if state is State.READY:
             self.install(generation, "einops", "0.8.1")
             declared = [{"name": "einops", "version": "0.8.1"}]
-            generation.write(store.OVERLAY, {"base": base.name, "installed": declared, "replaced": {}})
-            (generation.path / store.ENTERED).touch()
+            generation.write(layout.OVERLAY, {"base": base.name, "installed": declared, "replaced": {}})
+            (generation.path / layout.ENTERED).touch()
         elif state is State.FAILED:
-            generation.write(store.FAILED, {"failure": {"what": "no"}})
+            generation.write(layout.FAILED, {"failure": {"what": "no"}})
         return generation
 
     def install(self, generation: Generation, name: str, version: str, *, installer: str = "uv") -> None:
@@ -71,11 +72,11 @@ class Shelf:
         (dist_info := generation.path / f"lib/python3.11/site-packages/{name}-{version}.dist-info").mkdir()
         (dist_info / "INSTALLER").write_text(installer)
 
-    def sweep(self, policy: Policy = Policy(), *, dry_run: bool = False) -> Swept:  # noqa: B008 - frozen
+    def collect(self, policy: Policy = Policy(), *, dry_run: bool = False) -> Collected:  # noqa: B008 - frozen
         """Collect, at a fixed time."""
-        return sweep(self.root, policy, now=NOW, dry_run=dry_run)
+        return collect(self.root, policy, now=NOW, dry_run=dry_run)
 
 
-def names(swept: Swept) -> set[str]:
+def names(collected: Collected) -> set[str]:
     """What was removed, by directory and generation."""
-    return {f"{removed.path.parent.name.split('-')[0]}/{removed.path.name}" for removed in swept.removed}
+    return {f"{removed.path.parent.name.split('-')[0]}/{removed.path.name}" for removed in collected.removed}

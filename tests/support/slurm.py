@@ -17,15 +17,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .parts import need
-from .server import free_port
+from .ports import free_port
 from .users import User
-from .waiting import wait_for
+from .waiting import WITHIN, patient, wait_for
 
 DEPLOY = Path(__file__).parents[2] / "docs/deploy/slurm"
 """The deployment that its page describes, and that is run here."""
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo", "runuser")
-STARTS_WITHIN = 60.0
+STARTS_WITHIN = patient(60.0)
 """Seconds for the daemons, and for a job to leave the queue."""
 
 # What a container or an old kernel can do: no cgroups, no accounting.
@@ -107,7 +107,7 @@ class Slurm:
     def _command(self, *words: str) -> str:
         env = {"PATH": os.environ["PATH"], **self.environment}
         done = subprocess.run(
-            words, cwd="/", env=env, capture_output=True, text=True, timeout=60, check=False
+            words, cwd="/", env=env, capture_output=True, text=True, timeout=WITHIN, check=False
         )
         assert done.returncode == 0, f"{words} ended with {done.returncode}:\n{done.stderr}"
         return done.stdout
@@ -161,7 +161,7 @@ def _daemon(slurm: Slurm, *command: str) -> Iterator[None]:
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(WITHIN)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

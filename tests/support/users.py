@@ -20,12 +20,12 @@ import uv
 from .environ import clean_environment
 from .index import LocalIndex
 from .parts import need
-from .waiting import wait_for
+from .waiting import patient, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
 _PATH = "/usr/local/bin:/usr/bin:/bin"
-ENDS_WITHIN = 120.0
+ENDS_WITHIN = patient(120.0)
 """Seconds for a command of a user's."""
 
 

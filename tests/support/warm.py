@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from .waiting import wait_for
+from .waiting import patient, wait_for
 
 if TYPE_CHECKING:
     from .server import JupyterServer
@@ -20,7 +20,13 @@ EVERYWHERE = "KERNEL_PROVISIONER_TEST_WARM"
 WARM = "--TorchOverlayProvisioner.warm=True"
 """The option of a server whose kernels start warm, once it has started one normally."""
 
-WARM_WITHIN = 60.0
+AUTO = "--TorchOverlayProvisioner.warm=auto"
+"""The option of a server as it is without one, for runs in which others start every kernel warm."""
+
+NEVER = "--TorchOverlayProvisioner.warm=False"
+"""The option of a server that has no fork server, whatever its kernels import."""
+
+WARM_WITHIN = patient(60.0)
 """Seconds for a fork server to import torch on a busy machine, which takes two."""
 
 _KERNEL = "torch-cpu"
@@ -36,11 +42,11 @@ def starts(server: JupyterServer) -> list[str]:
     return re.findall(r"Kernel \S+ starts (.*)", server.log.read_text(encoding="utf-8"))
 
 
-def warm_up(server: JupyterServer) -> None:
+def warm_up(server: JupyterServer, kernel: str = _KERNEL) -> None:
     """Start kernels of no notebook until one starts warm, or it is said that none can."""
-    if _KERNEL not in server.request("GET", "api/kernelspecs")["kernelspecs"]:
+    if kernel not in server.request("GET", "api/kernelspecs")["kernelspecs"]:
         return
-    with server.session("warm-up", _KERNEL, kind="console") as session:
+    with server.session("warm-up", kernel, kind="console") as session:
 
         def settled() -> bool:
             session.restart()

@@ -105,6 +105,28 @@ def build_sdist(
     return path
 
 
+def build_project(directory: Path, name: str, *, requires: Sequence[str] = ()) -> Path:
+    """Write the sources of a project with one module, which can be installed editable (PEP 660); its path.
+
+    It brings its own build back end, which needs nothing.
+    """
+    source = directory / "src"
+    source.mkdir(parents=True)
+    (source / f"{escaped(name)}.py").write_text("")
+    with tempfile.TemporaryDirectory() as folder:
+        files = {f"{escaped(name)}.pth": f"{source}\n"}
+        wheel = build_wheel(Path(folder), name, files=files, requires=requires)
+        facts = {"mark": str(directory / "mark"), "wheel": wheel.name}
+        facts["data"] = base64.b64encode(wheel.read_bytes()).decode()
+    build_system = {"build-backend": "backend", "backend-path": ["."], "requires": []}
+    project = {"name": name, "version": "1.0", "dependencies": list(requires)}
+    (directory / "pyproject.toml").write_text(_toml("build-system", build_system) + _toml("project", project))
+    (directory / "backend.py").write_text(
+        _BACKEND.replace("FACTS", repr(facts)) + "\n\nbuild_editable = build_wheel\n"
+    )
+    return directory
+
+
 def module(name: str, version: str, code: str = "") -> dict[str, str | bytes]:
     """The files of a package with one module, which says its version and then runs ``code``."""
     return {f"{escaped(name)}/__init__.py": f"__version__ = {version!r}\n{code}"}

@@ -1,0 +1,41 @@
+"""An order to build that no kernel waits for: tried out in a directory that goes afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..base.registry import RegisteredBase
+from ..inkernel.shared import layout
+from ..model.request import Request
+from ..overlay import store
+from ..overlay.skeleton import write_skeleton
+from ..settings import Settings
+from ..uv.discovery import uv_path
+from .spec import BuildSpec
+
+
+@contextlib.contextmanager
+def trial(
+    request: Request, base: RegisteredBase, root: store.Store, settings: Settings
+) -> Iterator[tuple[BuildSpec, Path]]:
+    """The order that ``request`` is on ``base``, and a directory for the files of its build."""
+    root.prepare()
+    with tempfile.TemporaryDirectory(prefix="trial-", dir=root.root) as name:
+        generation = store.Generation(Path(name, "overlay"))
+        generation.path.mkdir()
+        write_skeleton(generation.path, base, uv=uv_path())
+        generation.write(
+            layout.SPEC,
+            {
+                "order": store.spec_of(request, base.manifest, settings),
+                "lock": request.lock.as_dict() if request.lock else None,
+                "base_directory": str(base.directory),
+                "alternatives": [],
+                "settings": settings.as_dict(),
+                "notebook": "",
+            },
+        )
+        yield BuildSpec.read(generation, root.root, settings.index_template), Path(name)

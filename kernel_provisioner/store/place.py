@@ -1,0 +1,232 @@
+"""Lay entries of the store into an environment that is being staged: by links, where links serve.
+
+A directory becomes one link, unless others have a part in it: where a second wheel brings it, and where the
+base or the overlay has it as a namespace. Then it is a real directory, with links in it. A part that comes
+later makes room for itself: ``%overlay add`` by ``supply.lay``, an install by hand by ``inkernel.free``.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from ..inkernel.shared.links import ANCHOR, copy_tree
+from ..system import records
+from ..system.files import make_directory, write_new
+from .entry import Entry, place_of_row
+from .fill import SHEBANG
+from .reasons import PLUGIN
+
+_CACHE = "__pycache__"
+# RECORD names the links; nobody has asked for this package by hand; and who has installed it is optional:
+# uv leaves that out, too, where it is told to (--no-installer-metadata).
+_LEFT_OUT = frozenset({"RECORD", "REQUESTED", "INSTALLER"})
+
+
+class Stage:
+    """An environment that is being staged at ``prefix``, with site-packages ``site`` in it.
+
+    ``shebang`` is the first line of its scripts. ``shared`` tells of a directory below site-packages
+    whether others than these packages have a part in it. ``pytest``: it has that, or is about to.
+    """
+
+    def __init__(
+        self,
+        prefix: Path,
+        site: Path,
+        *,
+        shebang: str,
+        shared: Callable[[str], bool] = lambda _: False,
+        pytest: bool = False,
+    ) -> None:
+        self._prefix, self._site = prefix, site
+        self._inside = site.relative_to(prefix).as_posix()
+        self._shebang, self._shared, self._pytest = shebang, shared, pytest
+        self._by: dict[str, tuple[Entry, str]] = {}  # path below site → whose link it is, and to what
+        self._rows: dict[Path, dict[str, tuple[str, str]]] = {}  # entry → path → hash and size
+        self._named: dict[Path, dict[str, str]] = {}  # entry → path in its wheel → hash
+
+    def lay(self, entries: Iterable[Entry]) -> None:
+        """Lay all of these; raises OSError."""
+        laid = list(entries)
+        if laid and os.path.lexists(anchor := f"{self._prefix}/{ANCHOR}"):
+            raise FileExistsError(errno.EEXIST, "a package brings a file of that name", anchor)
+        for entry in laid:
+            if _serves_by_links(entry, laid, pytest=self._pytest):
+                self._link(entry)
+            else:
+                self._copy(entry)
+        for entry in laid:
+            self._write_record(entry)
+
+    def _link(self, entry: Entry) -> None:
+        rows = self._rows.setdefault(entry.path, {})
+        for name in sorted(os.listdir(entry.site)):
+            self._put(f"{entry.site}/{name}", name, entry)
+        info = entry.facts["info"]
+        os.mkdir(f"{self._site}/{info}")
+        for name in sorted(os.listdir(entry.info)):
+            if name not in _LEFT_OUT:
+                self._symlink(f"{entry.info}/{name}", f"{info}/{name}", entry)
+        rows[f"{info}/RECORD"] = ("", "")
+        self._elsewhere(entry, copies=False)
+
+    def _put(self, source: str, path: str, entry: Entry) -> None:
+        """Let ``path`` below site-packages be, or have in it, what ``source`` in the store is."""
+        if not os.path.isdir(source):
+            self._symlink(source, path, entry)
+            return
+        cache = os.path.basename(path) == _CACHE
+        if not (cache or self._shared(path) or os.path.lexists(f"{self._site}/{path}")):
+            self._symlink(source, path, entry)
+            return
+        if path in self._by and (larger := self._larger(self._by[path][0], entry, path)):
+            if larger is entry:
+                self._rows[self._by[path][0].path].pop(path)
+                self._symlink(source, path, entry)
+            return
+        names = sorted(os.listdir(source))
+        if names or not cache:
+            self._real_directory(path)
+        for name in names:
+            self._put(f"{source}/{name}", f"{path}/{name}", entry)
+
+    def _larger(self, one: Entry, later: Entry, path: str) -> Entry | None:
+        """Of two wheels that bring a directory the one that serves for both, as files of both would; if any.
+
+        So it is with mlflow and mlflow-skinny: thousands of files, the same in both.
+        """
+        old, new = (self._files_in(entry, path) for entry in (one, later))
+        if old.keys() <= new.keys():
+            return later  # it has each file that both bring
+        same = all(hashed and old.get(file) == hashed for file, hashed in new.items())
+        return one if new and same else None
+
+    def _files_in(self, entry: Entry, path: str) -> dict[str, str]:
+        """The files below a directory that a wheel names, with their hashes."""
+        if entry.path not in self._named:
+            rows = records.rows(Path(entry.info))
+            self._named[entry.path] = {os.path.normpath(row[0]): row[1] for row in rows}
+        return {
+            file: hashed for file, hashed in self._named[entry.path].items() if file.startswith(f"{path}/")
+        }
+
+    def _real_directory(self, path: str) -> None:
+        """Let ``path`` below site-packages be a directory; a link there gives way to links in it."""
+        if "/" in path:
+            self._real_directory(os.path.dirname(path))
+        place = f"{self._site}/{path}"
+        if os.path.islink(place):
+            other, source = self._by.pop(path)
+            self._rows[other.path].pop(path)
+            os.unlink(place)
+            os.mkdir(place)
+            for name in sorted(os.listdir(source)):
+                self._put(f"{source}/{name}", f"{path}/{name}", other)
+        elif not os.path.isdir(place):
+            os.mkdir(place)
+
+    def _symlink(self, source: str, path: str, entry: Entry) -> None:
+        """A link to a file or a directory of the store; of two wheels that bring a file the later has it."""
+        place = f"{self._site}/{path}"
+        if os.path.lexists(place):
+            os.unlink(place)
+        os.symlink(self._goal(source, f"{self._inside}/{path}", entry), place)
+        self._by[path] = entry, source
+        self._rows[entry.path][path] = ("", "")
+
+    def _goal(self, source: str, place: str, entry: Entry) -> str:
+        """Where a link at ``place`` in the environment leads: through the environment's own to the store."""
+        store = entry.path.parent
+        anchor = f"{self._prefix}/{ANCHOR}"
+        if not os.path.lexists(anchor):
+            os.symlink(store, anchor)
+        return f"{'../' * place.count('/')}{ANCHOR}{source.removeprefix(str(store))}"
+
+    def _elsewhere(self, entry: Entry, *, copies: bool) -> None:
+        """Commands, headers and data: the directories are the environment's own."""
+        for folder, _, names in os.walk(entry.prefix):
+            inside = os.path.relpath(folder, entry.prefix)
+            for name in names:
+                source = f"{folder}/{name}"
+                path = name if inside == "." else f"{inside}/{name}"
+                if path.startswith(f"{self._inside}/"):
+                    below = path.removeprefix(f"{self._inside}/")
+                    if "/" in below:
+                        self._real_directory(os.path.dirname(below))
+                make_directory(Path(self._prefix, path).parent)
+                up = "../" * (self._inside.count("/") + 1)
+                row = self._lay_file(source, path, entry, copies=copies)
+                self._rows[entry.path][f"{up}{path}"] = row
+
+    def _lay_file(self, source: str, path: str, entry: Entry, *, copies: bool) -> tuple[str, str]:
+        """One file outside of site-packages; its hash and size where it is the environment's own."""
+        place = Path(self._prefix, path)
+        if path == ANCHOR:
+            raise FileExistsError(errno.EEXIST, "a package brings a file of that name", str(place))
+        if os.path.lexists(place):
+            place.unlink()
+        if os.path.dirname(path) == "bin" and os.path.basename(source) in entry.facts["scripts"]:
+            content = Path(source).read_bytes().removeprefix(SHEBANG)
+            text = f"{self._shebang}\n".encode() + content
+            place.write_bytes(text)
+            place.chmod(0o755)
+            return records.row_of(place)
+        if copies:
+            copy_tree(source, str(place))
+        else:
+            os.symlink(self._goal(source, path, entry), place)
+        return ("", "")
+
+    def _copy(self, entry: Entry) -> None:
+        """Lay an entry as files, hard links where the disk allows: with the RECORD of the wheel."""
+        info = entry.facts["info"]
+        own: dict[str, tuple[str, str]] = {}
+        self._rows[entry.path] = own
+        self._merge(entry.site, "")
+        os.mkdir(f"{self._site}/{info}")
+        for name in os.listdir(entry.info):
+            if name != "RECORD":
+                copy_tree(f"{entry.info}/{name}", f"{self._site}/{info}/{name}")
+        self._elsewhere(entry, copies=True)
+        for path, hashed, size in records.rows(Path(entry.info)):
+            elsewhere = path.startswith("../")
+            place = place_of_row(path, info, entry.facts["inside"])
+            if place and os.path.lexists(entry.path / place) and (not elsewhere or own.get(path) == ("", "")):
+                own[path] = (hashed, size)
+        own.setdefault(f"{info}/RECORD", ("", ""))
+
+    def _merge(self, source: str, path: str) -> None:
+        for name in sorted(os.listdir(source)):
+            inside = f"{path}/{name}" if path else name
+            place = f"{self._site}/{inside}"
+            if os.path.isdir(f"{source}/{name}"):
+                if not os.path.lexists(place):
+                    copy_tree(f"{source}/{name}", place)
+                else:
+                    self._real_directory(inside)
+                    self._merge(f"{source}/{name}", inside)
+            else:
+                if os.path.lexists(place):
+                    os.unlink(place)
+                copy_tree(f"{source}/{name}", place)
+
+    def _write_record(self, entry: Entry) -> None:
+        text = io.StringIO()
+        rows = ((path, *row) for path, row in self._rows[entry.path].items())
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        write_new(f"{self._site}/{entry.facts['info']}/RECORD", text.getvalue())
+
+
+def _serves_by_links(entry: Entry, others: Sequence[Entry], *, pytest: bool) -> bool:
+    """Whether links serve a wheel: not where its libraries look for those of another one here."""
+    reason = entry.facts["as_files"]
+    if reason and (pytest or reason != PLUGIN):
+        return False
+    return not any(
+        os.path.exists(f"{other.site}/{path}") for path in entry.facts["reaches"] for other in others
+    )

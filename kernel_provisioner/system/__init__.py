@@ -1,0 +1,1 @@
+"""The machine: files, processes, locks, permissions, and what the operating system says when it fails."""

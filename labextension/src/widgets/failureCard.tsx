@@ -1,0 +1,182 @@
+import * as React from 'react';
+import { declared, extrasOf, undeclared, withExtras } from '../model/requirements';
+import type { Fix, Step } from '../model/rest';
+import { spokenTag, stepText } from '../model/words';
+import { choose, redeclare, saveAndRestart, say } from '../notebook/actions';
+import { read, write } from '../notebook/declarations';
+import { Machine } from './baseSection';
+import { makeBase } from './newBase';
+import { Busy, failureOf, Press, Problem } from './parts';
+import type { PanelProps } from './panelBody';
+
+/** A fix that is a button. */
+type Pressed = Exclude<Fix, { do: 'ask' }>;
+
+/** What is wrong, why, and a button for each way out. */
+export function FailureCard(props: PanelProps): React.JSX.Element | null {
+  const { environment, trans, state } = props;
+  const [making, setMaking] = React.useState<{ step: Step; stop: AbortController } | null>(null);
+  const [problem, setProblem] = React.useState<unknown>(null);
+  const failure = state.failure ?? (state.running?.pending.length ? null : state.running?.failure);
+  if (!failure) {
+    return null;
+  }
+  if (making) {
+    const { done = 0, total = 0 } = making.step;
+    return (
+      <Busy
+        text={stepText(making.step, 0, trans)}
+        fraction={total > 0 ? done / total : null}
+        trans={trans}
+        onCancel={() => making.stop.abort()}
+      />
+    );
+  }
+  const press = (fix: Pressed) => {
+    const stop = new AbortController();
+    const tell = (step: Step) => setMaking({ step, stop });
+    const work =
+      fix.do === 'create-base' ? makeBase(environment, fix, trans, tell, stop) : act(fix, props);
+    setProblem(null);
+    work.then(
+      () => {
+        setMaking(null);
+        environment.refresh();
+      },
+      (error: unknown) => {
+        setMaking(null);
+        setProblem(stop.signal.aborted ? null : error);
+      }
+    );
+  };
+  const buttons = state.fixes.flatMap((fix, at) =>
+    fix.do === 'ask' ? (
+      []
+    ) : (
+      <Press
+        key={JSON.stringify(fix)}
+        look={at === 0 ? 'main' : 'plain'}
+        onClick={() => press(fix)}
+        title={titleOf(fix, props)}
+      >
+        {labelOf(fix, props)}
+      </Press>
+    )
+  );
+  const whom = state.fixes.map(
+    fix =>
+      fix.do === 'ask' && (
+        <p key="ask" className="jp-TorchOverlay-notice">
+          {trans.__(
+            'Users cannot make bases on this system. Ask %1 for a base for %2.',
+            fix.contact,
+            spokenTag(fix.tag)
+          )}
+        </p>
+      )
+  );
+  const told = problem !== null && <Problem failure={failureOf(problem)} trans={trans} />;
+  if (state.bases?.length === 0 && failure.error === 'NoBaseFits') {
+    return (
+      <div className="jp-TorchOverlay-card" role="group" aria-label={trans.__('No base yet')}>
+        <h4>{trans.__('No base yet')}</h4>
+        <p>
+          {trans.__(
+            'torch is installed once on this machine, as a base that all notebooks share. There is none yet.'
+          )}
+        </p>
+        <Machine {...props} />
+        {whom}
+        <div className="jp-TorchOverlay-buttons">{buttons}</div>
+        {told}
+      </div>
+    );
+  }
+  return (
+    <>
+      <Problem failure={failure} trans={trans}>
+        {buttons}
+      </Problem>
+      {whom}
+      {told}
+    </>
+  );
+}
+
+async function act(fix: Exclude<Pressed, { do: 'create-base' }>, props: PanelProps): Promise<void> {
+  const { panel } = props.environment;
+  const said = panel.model ? read(panel.model) : undefined;
+  switch (fix.do) {
+    case 'remove':
+      await redeclare(props.environment, extras => undeclared(extras, [fix.name]), [fix.name]);
+      return;
+    case 'replace':
+      await redeclare(props.environment, extras =>
+        declared(undeclared(extras, [fix.name]), [fix.requirement])
+      );
+      return;
+    case 'reset':
+      if (fix.index === undefined) {
+        say(panel, fix.key, undefined);
+      } else if (panel.model) {
+        write(
+          panel.model,
+          withExtras(
+            said,
+            extrasOf(said).filter((_, at) => at !== fix.index)
+          )
+        );
+      }
+      return;
+    case 'use-base':
+      return choose(panel, fix.choose);
+    case 'lock':
+      say(panel, 'lock', undefined);
+      return;
+    case 'retry':
+      return saveAndRestart(panel);
+  }
+}
+
+function labelOf(fix: Pressed, { trans }: PanelProps): string {
+  switch (fix.do) {
+    case 'remove':
+      return trans.__('Remove %1', fix.requirement);
+    case 'replace':
+      return trans.__('Use %1', fix.requirement);
+    case 'reset':
+      return fix.index === undefined
+        ? trans.__('Remove "%1"', fix.key)
+        : trans.__('Remove entry %1 of "%2"', fix.index + 1, fix.key);
+    case 'use-base':
+      return trans.__('Use %1', fix.base.replace(/-py\d+-[0-9a-f]+$/, ''));
+    case 'create-base':
+      return trans.__('Make a base for %1', spokenTag(fix.tag));
+    case 'lock':
+      return trans.__('Remove the lock');
+    case 'retry':
+      return trans.__('Try again');
+  }
+}
+
+function titleOf(fix: Pressed, { trans }: PanelProps): string {
+  switch (fix.do) {
+    case 'replace':
+      return trans.__('Writes it into this notebook, in place of %1', fix.name);
+    case 'remove':
+    case 'reset':
+      return trans.__('Takes it out of this notebook; a restart then tries again');
+    case 'use-base':
+      return fix.choose.kernel
+        ? trans.__('Starts the kernel %1 for this notebook', fix.choose.kernel)
+        : trans.__('Writes it into this notebook');
+    case 'create-base':
+      return trans.__(
+        'Fetches torch, once for all notebooks of yours: some hundred megabytes for the CPU, gigabytes for a GPU'
+      );
+    case 'lock':
+      return trans.__('Its versions are then looked up again');
+    case 'retry':
+      return trans.__('Saves the notebook and restarts its kernel');
+  }
+}
