@@ -20,7 +20,7 @@ from tests.support.parts import need
 from tests.support.pauses import Paused
 from tests.support.waiting import WITHIN, wait_for
 
-from .scene import Scene, processes
+from .scene import Scene, nobody_left, processes
 
 pytestmark = pytest.mark.fault(37)
 
@@ -230,7 +230,7 @@ def test_a_store_that_has_become_read_only_serves_ready_notebooks(scene: Scene, 
     scene.env["TORCH_OVERLAY_ROOT"] = str(scene.root)
     notebook, other = scene.notebook("frozen-store"), scene.notebook("frozen-store", name="other")
     overlay = scene.entered(notebook)
-    wait_for(lambda: not processes(scene.root), "the compiling to end")
+    nobody_left(scene.root)
     disk("frozen:ro")
     scene.serves(notebook, overlay, "frozen_store")
     told = scene.launch(other)
