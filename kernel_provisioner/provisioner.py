@@ -153,6 +153,25 @@ class TorchOverlayProvisioner(LocalProvisioner):
         return launch
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Start the kernel, and come back once it can be reached.
+
+        A client that comes earlier is refused, and each of its sockets tries again by itself a tenth of a
+        second later. Where the one that listens is later than the one that asks, the first answer is missed,
+        and a Jupyter server asks again after half a second (``ZMQChannelsWebsocketConnection.nudge``).
+        """
+        info = await self._launch_process(cmd, kwargs)
+        try:
+            if await self._ports.until_listening(_REACHED_WITHIN, self._has_ended):
+                self._ports.close()
+        except asyncio.CancelledError:  # nobody knows of it
+            await self.kill()
+            raise
+        return info
+
+    def _has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    async def _launch_process(self, cmd: list[str], kwargs: dict[str, Any]) -> KernelConnectionInfo:
         """Start the process, which inherits the locks on its overlay and base."""
         launch = self._launch
         if launch is not None:
@@ -243,6 +262,9 @@ _threads = PerProcess(lambda: ThreadPoolExecutor(8, thread_name_prefix="torch-ov
 waiting who uses the event loop's, and no more compete for the interpreter than leave the loop its turn."""
 
 _LISTENS_WITHIN = 60.0  # seconds in which a kernel's ports are kept for it
+
+_REACHED_WITHIN = 5.0
+"""Seconds that a start waits for its kernel to listen, many times what it takes. A client can wait, too."""
 
 _LOOK = 0.05  # seconds until what runs aside is looked at, where nothing wakes the event loop
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
+import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
 from jupyter_client.connect import port_names
 from jupyter_client.manager import KernelManager
 
+from kernel_provisioner.provisioner import TorchOverlayProvisioner
 from kernel_provisioner.system.ports import HeldPorts, hold
+from tests.support.waiting import WITHIN
 
 HERE = "127.0.0.1"
 MANAGERS = 60
@@ -76,6 +83,49 @@ def test_the_kernel_listens_on_them(manager: KernelManager) -> None:
     finally:
         context.destroy(linger=0)
         held.close()
+
+
+def test_it_is_known_when_somebody_listens_on_all_of_them(manager: KernelManager) -> None:
+    """As soon as that is so, and not before; and where whoever should has ended, or is late."""
+    held = hold(manager, again=False)
+    *most, last = held.numbers
+
+    async def told(within: float, *, ended: bool = False) -> bool:
+        return await held.until_listening(within, lambda: ended)
+
+    async def told_of_the_last() -> bool:
+        waiting = asyncio.ensure_future(told(WITHIN))
+        await asyncio.wait([waiting], timeout=0.05)
+        assert not waiting.done()
+        with socket.create_server((HERE, last)):
+            return await waiting
+
+    with contextlib.ExitStack() as listening:
+        for port in most:
+            listening.enter_context(socket.create_server((HERE, port)))
+        assert not asyncio.run(told(0.05))
+        assert not asyncio.run(told(WITHIN, ended=True))
+        assert asyncio.run(told_of_the_last())
+    held.close()
+    assert asyncio.run(told(0.0)), "nothing is waited for where nothing is held"
+
+
+def test_a_start_that_is_cancelled_leaves_no_process() -> None:
+    """It runs already, and nobody who could end it knows of it."""
+    provisioner = TorchOverlayProvisioner()
+    provisioner._ports = hold(KernelManager(), again=False)
+
+    async def cancelled() -> Any:
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        start = asyncio.ensure_future(provisioner.launch_kernel(command, env=dict(os.environ)))
+        await asyncio.wait([start], timeout=0.05)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        return provisioner.process
+
+    assert asyncio.run(cancelled()).wait(WITHIN) == -signal.SIGKILL
+    provisioner._ports.close()
 
 
 def test_its_next_life_has_them_again_but_for_what_somebody_took(manager: KernelManager) -> None:

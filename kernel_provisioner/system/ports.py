@@ -9,13 +9,18 @@ as ZeroMQ does, and listen (https://man7.org/linux/man-pages/man7/socket.7.html)
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from jupyter_client.connect import port_names
 from jupyter_client.manager import KernelManager
+
+_LOOK = 0.005  # seconds between the first looks whether somebody listens
+_ANSWERS_WITHIN = 0.1  # seconds for the system's own answer
 
 
 class HeldPorts:
@@ -24,6 +29,23 @@ class HeldPorts:
     def __init__(self, sockets: Sequence[socket.socket] = ()) -> None:
         self._sockets = [*sockets]
         self.numbers = [one.getsockname()[1] for one in sockets]
+
+    async def until_listening(self, within: float, ended: Callable[[], bool]) -> bool:
+        """Whether somebody listens on all of them: true as soon as they do.
+
+        False after so many seconds, and once who should have ``ended``.
+        """
+        began = time.monotonic()
+        waiting = [one.getsockname() for one in self._sockets]
+        while waiting:
+            passed = time.monotonic() - began
+            if _is_listened_on(waiting[-1]):
+                waiting.pop()
+            elif passed > within or ended():
+                return False
+            else:
+                await asyncio.sleep(max(_LOOK, passed / 20))
+        return True
 
     def close(self) -> None:
         """Hold them no more."""
@@ -51,6 +73,12 @@ def hold(manager: KernelManager | None, *, again: bool) -> HeldPorts:
         for name, port in zip(port_names, held.numbers, strict=True):
             setattr(manager, name, port)
     return held
+
+
+def _is_listened_on(address: tuple[str, int]) -> bool:
+    with socket.socket() as one:
+        one.settimeout(_ANSWERS_WITHIN)
+        return one.connect_ex(address) == 0
 
 
 def _bound(address: str, port: int) -> socket.socket:
