@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+
+import tomli
 
 from kernel_provisioner.uv.configuration import own_settings
 from tests.support.bases import Bench
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 NO_DEPS = "[pip]\nno-deps = true\n"
 SETTINGS = """\
@@ -62,7 +57,7 @@ def test_settings_of_user_and_system_are_put_together_as_uv_does(tmp_path: Path)
     file = tmp_path / "own.toml"
     assert own_settings(env, file) == {"UV_CONFIG_FILE": str(file)}
     assert file.stat().st_mode & 0o077 == 0
-    assert tomllib.loads(file.read_text()) == {
+    assert tomli.loads(file.read_text()) == {
         "find-links": [str(user.parent / "wheels")], "system-certs": True, "offline": True,
         "index": [{"url": "https://a"}, {"url": "https://b", "name": "b"}],
     }  # fmt: skip

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.requirements import Requirement
@@ -35,7 +34,7 @@ MAX_EXTRAS = 256
 
 _MAX_VALUES = 2_000
 _MAX_BLOCKS = 16  # one for each time that something was added, and none was taken away
-_MAX_BLOCK = 16 * 1024  # a dotted key costs tomllib the square of its length: 0.4 s for this much
+_MAX_BLOCK = 16 * 1024  # a dotted key costs tomli the square of its length: 0.4 s for this much
 _MAX_WARNINGS = 5
 
 # What people try to set and only the machine's owner can. Named only to explain, any other
@@ -231,12 +230,9 @@ def _parsed_block(text: str) -> Mapping[str, object]:
     if len(text) > _MAX_BLOCK:
         raise field.refuse(f"is {len(text):,} characters long; the limit is {_MAX_BLOCK:,}")
     # Imported here: most notebooks have no block, and a launch should not pay for it.
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    import tomli
     try:
-        block: dict[str, object] = tomllib.loads(text)
+        block: dict[str, object] = tomli.loads(text)
     except (ValueError, RecursionError) as error:
         raise field.refuse("is not valid TOML", str(error)[:200]) from error
     return block

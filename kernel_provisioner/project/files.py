@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +98,9 @@ def _pinned(directory: Path) -> str:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    import tomli
     try:
         with path.open("rb") as file:
-            return dict(tomllib.load(file))
+            return dict(tomli.load(file))
     except (OSError, ValueError) as error:
         raise InvalidRequest(f"{path} cannot be read", why=str(error), fix="correct it") from error

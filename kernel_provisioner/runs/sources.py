@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,12 +74,9 @@ def declared(request: Request) -> list[str]:
 
 
 def _toml(file: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    import tomli
     try:
-        return dict(tomllib.loads(file.read_text(encoding="utf-8-sig")))
+        return dict(tomli.loads(file.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError) as error:
         raise InvalidRequest(
             f"{file} cannot be read", why=str(error), fix="name a pyproject.toml or a notebook after --from"

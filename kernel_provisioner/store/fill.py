@@ -181,9 +181,9 @@ def _describe(new: Path, info: str, inside: str, material: Material) -> None:
                 os.chmod(cache, 0o555)  # noqa: S103 - nobody writes there, and whatever the umask all read
         for name in names:
             path = f"{folder}/{name}"
-            mode = os.lstat(path).st_mode
-            size, count = size + os.lstat(path).st_size, count + 1
-            os.chmod(path, 0o555 if mode & 0o111 else 0o444)
+            seen = os.lstat(path)
+            size, count = size + seen.st_size, count + 1
+            os.chmod(path, 0o555 if seen.st_mode & 0o111 else 0o444)
             os.utime(path, (time, time))
         if folder != str(new):
             if os.path.basename(folder) != "__pycache__":

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from .record_cache import Row, Seen, parse
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 _ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})  # the specification forbids weaker ones
 
 
@@ -72,9 +72,9 @@ def check(dist_info: Path, memory: Path | None = None) -> list[Fault]:
 
     ``memory`` is a directory in which files that were found right are remembered, see ``seen``.
     """
-    name = dist_info.name.removesuffix(".dist-info")
+    name, folder = dist_info.name.removesuffix(".dist-info"), os.fspath(dist_info.parent)
     faults = []
-    site = os.open(dist_info.parent, os.O_RDONLY | os.O_CLOEXEC)  # of thousands of paths, the short part
+    site = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)  # of thousands of paths, the short part
     try:
         seen = Seen(memory / f"{name}.json" if memory else None, _text(dist_info), site)
         for row in seen.unknown():
@@ -86,7 +86,7 @@ def check(dist_info: Path, memory: Path | None = None) -> list[Fault]:
             except FileNotFoundError:
                 faults.append(Fault(name, path, "missing"))
                 continue
-            if kind := _fault(Path(f"{dist_info.parent}/{path}"), row, info):
+            if kind := _fault(f"{folder}/{path}", row, info):
                 faults.append(Fault(name, path, kind))
             else:
                 seen.add(row, info)
@@ -109,7 +109,7 @@ def difference(file: Path, row: Row) -> str:
         return "missing"
 
 
-def _fault(file: Path, row: Row, info: os.stat_result) -> str:
+def _fault(file: str | Path, row: Row, info: os.stat_result) -> str:
     _, hashed, size = row
     if size.isdigit() and info.st_size != int(size):
         return "altered"
@@ -128,9 +128,9 @@ def _text(dist_info: Path) -> str:
         return file.read()
 
 
-def _digest(path: Path, algorithm: str) -> str:
+def _digest(path: str | Path, algorithm: str) -> str:
     digest = hashlib.new(algorithm)
-    with path.open("rb") as file:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - thousands of them
         while block := file.read(_CHUNK):
             digest.update(block)
     return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -311,13 +310,10 @@ def index_variables(environ: Mapping[str, str], policy: Policy) -> dict[str, str
 
 def locked_packages(lock: str) -> list[dict[str, Any]]:
     """The ``packages`` of a PEP 751 lock; none where the text is damaged."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    import tomli
     try:
-        packages = tomllib.loads(lock).get("packages")
-    except tomllib.TOMLDecodeError:
+        packages = tomli.loads(lock).get("packages")
+    except tomli.TOMLDecodeError:
         return []
     return packages if isinstance(packages, list) else []
 

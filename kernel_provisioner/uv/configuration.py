@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ def own_settings(env: Mapping[str, str], file: Path) -> dict[str, str]:
     if not _text(str(file)).startswith(mark):
         try:
             written = _written([_of(path, text) for path, text in found])
-        except ValueError:  # tomllib's error is one
+        except ValueError:  # tomli's error is one
             return {}
         replace_text(file, mark + written, mode=0o600, durable=False)
     return {"UV_CONFIG_FILE": os.fspath(file)}
@@ -63,7 +62,7 @@ def settings_files(env: Mapping[str, str]) -> list[str]:
 
 
 def toml(value: object) -> str:
-    """A value as ``tomllib`` reads it, as TOML on one line."""
+    """A value as ``tomli`` reads it, as TOML on one line."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{json.dumps(key)} = {toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
@@ -74,11 +73,8 @@ def toml(value: object) -> str:
 
 def _of(path: str, text: str) -> dict[str, Any]:
     """What counts of a file's settings; raises ValueError where it is no TOML."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    said = tomllib.loads(text)
+    import tomli
+    said = tomli.loads(text)
     kept = {key: value for key, value in said.items() if key in _KEPT}
     pip = said.get("pip")
     if isinstance(pip, dict):
