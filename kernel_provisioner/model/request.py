@@ -231,6 +231,7 @@ def _parsed_block(text: str) -> Mapping[str, object]:
         raise field.refuse(f"is {len(text):,} characters long; the limit is {_MAX_BLOCK:,}")
     # Imported here: most notebooks have no block, and a launch should not pay for it.
     import tomli
+
     try:
         block: dict[str, object] = tomli.loads(text)
     except (ValueError, RecursionError) as error:

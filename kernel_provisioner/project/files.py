@@ -99,6 +99,7 @@ def _pinned(directory: Path) -> str:
 
 def _toml(path: Path) -> dict[str, Any]:
     import tomli
+
     try:
         with path.open("rb") as file:
             return dict(tomli.load(file))

@@ -75,6 +75,7 @@ def declared(request: Request) -> list[str]:
 
 def _toml(file: Path) -> dict[str, Any]:
     import tomli
+
     try:
         return dict(tomli.loads(file.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError) as error:

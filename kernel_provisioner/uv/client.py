@@ -311,6 +311,7 @@ def index_variables(environ: Mapping[str, str], policy: Policy) -> dict[str, str
 def locked_packages(lock: str) -> list[dict[str, Any]]:
     """The ``packages`` of a PEP 751 lock; none where the text is damaged."""
     import tomli
+
     try:
         packages = tomli.loads(lock).get("packages")
     except tomli.TOMLDecodeError:

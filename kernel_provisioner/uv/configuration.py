@@ -74,6 +74,7 @@ def toml(value: object) -> str:
 def _of(path: str, text: str) -> dict[str, Any]:
     """What counts of a file's settings; raises ValueError where it is no TOML."""
     import tomli
+
     said = tomli.loads(text)
     kept = {key: value for key, value in said.items() if key in _KEPT}
     pip = said.get("pip")
