@@ -263,8 +263,8 @@ waiting who uses the event loop's, and no more compete for the interpreter than 
 
 _LISTENS_WITHIN = 60.0  # seconds in which a kernel's ports are kept for it
 
-_REACHED_WITHIN = 5.0
-"""Seconds that a start waits for its kernel to listen, many times what it takes. A client can wait, too."""
+_REACHED_WITHIN = 20.0
+"""Seconds that a start waits for its kernel to listen: many, for a slow disk. A client can wait, too."""
 
 _LOOK = 0.05  # seconds until what runs aside is looked at, where nothing wakes the event loop
 

@@ -36,8 +36,9 @@ def test_messages_read_well_in_a_narrow_window_and_a_dark_theme(lab: JupyterServ
         page = tab(lab, lab=False, who=f"-{name}")
         page.open(f"{name}.ipynb")
         page.theme("JupyterLab Dark")
-        for number in range(cells):
-            page.begin(number)
+        for number in range(cells - 1):
+            page.run(number)  # to its end: one fails, and a kernel drops what waits behind it
+        page.begin(cells - 1)
         expect(page.output(cells - 1)).to_contain_text(last, timeout=RUNS_WITHIN * 1000)
         page.page.set_viewport_size(NARROW)
         shown = page.page.locator(OUTPUTS)

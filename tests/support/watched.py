@@ -30,6 +30,7 @@ DISK = "TEST_WATCHED_DISK"
 _PACKAGE = str(REPOSITORY / "kernel_provisioner")
 _HARMLESS = {
     "_path_normpath", "close", "fspath", "get_blocking", "getcwd", "getpid", "putenv", "unsetenv", "urandom",
+    "waitpid",
 }  # fmt: skip
 """Functions of the module posix that no disk is asked for."""
 
