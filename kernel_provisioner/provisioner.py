@@ -153,25 +153,6 @@ class TorchOverlayProvisioner(LocalProvisioner):
         return launch
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        """Start the kernel, and come back once it can be reached.
-
-        A client that comes earlier is refused, and each of its sockets tries again by itself a tenth of a
-        second later. Where the one that listens is later than the one that asks, the first answer is missed,
-        and a Jupyter server asks again after half a second (``ZMQChannelsWebsocketConnection.nudge``).
-        """
-        info = await self._launch_process(cmd, kwargs)
-        try:
-            if await self._ports.until_listening(_REACHED_WITHIN, self._has_ended):
-                self._ports.close()
-        except asyncio.CancelledError:  # nobody knows of it
-            await self.kill()
-            raise
-        return info
-
-    def _has_ended(self) -> bool:
-        return self.process is None or self.process.poll() is not None
-
-    async def _launch_process(self, cmd: list[str], kwargs: dict[str, Any]) -> KernelConnectionInfo:
         """Start the process, which inherits the locks on its overlay and base."""
         launch = self._launch
         if launch is not None:
@@ -185,6 +166,7 @@ class TorchOverlayProvisioner(LocalProvisioner):
                     self.process = kernel  # type: ignore[assignment] # it does what is asked of a Popen
                     self.pid = self.pgid = kernel.pid
                     self.cwd = kwargs.get("cwd", Path.cwd())
+                    await self._until_it_listens(kernel)
                     return self.connection_info
             started = await self._start(launch, cmd, kwargs)
             if context is not None and self.warm == AUTO and self.pid is not None:
@@ -207,6 +189,21 @@ class TorchOverlayProvisioner(LocalProvisioner):
             self.log.warning("Kernel %s: %s cannot be started", self.kernel_id, cmd[0], exc_info=error)
             words = [*instead.argv, *_kernel_arguments(cmd)]
             return await super().launch_kernel(words, **{**kwargs, "env": instead.env})
+
+    async def _until_it_listens(self, kernel: ForkedKernel) -> None:
+        """Return once a fork can be reached: a twentieth of a second in which the client would come.
+
+        A client that is refused tries again with each of its sockets by itself, a tenth of a second later.
+        Where the one that listens is later than the one that asks, it misses the first answer, and a Jupyter
+        server asks again after half a second (``ZMQChannelsWebsocketConnection.nudge``). A normal start takes
+        longer than anybody should wait: JupyterLab loses a cell that is run before a start is answered.
+        """
+        try:
+            if await self._ports.until_listening(_REACHED_WITHIN, lambda: kernel.poll() is not None):
+                self._ports.close()
+        except asyncio.CancelledError:  # nobody knows of it
+            kernel.kill()
+            raise
 
     def _start_fork_server_in_time(
         self, context: WarmContext, pid: int, cmd: list[str], kwargs: dict[str, Any]
@@ -263,8 +260,7 @@ waiting who uses the event loop's, and no more compete for the interpreter than 
 
 _LISTENS_WITHIN = 60.0  # seconds in which a kernel's ports are kept for it
 
-_REACHED_WITHIN = 20.0
-"""Seconds that a start waits for its kernel to listen: many, for a slow disk. A client can wait, too."""
+_REACHED_WITHIN = 1.0  # seconds that a start waits for a fork to listen
 
 _LOOK = 0.05  # seconds until what runs aside is looked at, where nothing wakes the event loop
 

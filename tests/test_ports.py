@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,22 +110,32 @@ def test_it_is_known_when_somebody_listens_on_all_of_them(manager: KernelManager
     assert asyncio.run(told(0.0)), "nothing is waited for where nothing is held"
 
 
-def test_a_start_that_is_cancelled_leaves_no_process() -> None:
-    """It runs already, and nobody who could end it knows of it."""
+def test_a_warm_start_is_answered_once_its_kernel_listens() -> None:
+    """Its ports are held no longer than that. One that is cancelled before leaves no process."""
     provisioner = TorchOverlayProvisioner()
-    provisioner._ports = hold(KernelManager(), again=False)
+    provisioner._ports = held = hold(KernelManager(), again=False)
+    kernel: Any = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
-    async def cancelled() -> Any:
-        command = [sys.executable, "-c", "import time; time.sleep(600)"]
-        start = asyncio.ensure_future(provisioner.launch_kernel(command, env=dict(os.environ)))
+    async def cancelled() -> None:
+        start = asyncio.ensure_future(provisioner._until_it_listens(kernel))
         await asyncio.wait([start], timeout=0.05)
         start.cancel()
         with pytest.raises(asyncio.CancelledError):
             await start
-        return provisioner.process
 
-    assert asyncio.run(cancelled()).wait(WITHIN) == -signal.SIGKILL
-    provisioner._ports.close()
+    with contextlib.ExitStack() as listening:
+        *most, last = [listening.enter_context(socket.socket()) for _ in held.numbers]
+        for one, port in zip([*most, last], held.numbers, strict=True):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind((HERE, port))
+        for one in most:
+            one.listen()
+        asyncio.run(cancelled())
+        assert kernel.wait(WITHIN) == -signal.SIGKILL
+        assert held._sockets
+        last.listen()
+        asyncio.run(provisioner._until_it_listens(kernel))
+        assert not held._sockets
 
 
 def test_its_next_life_has_them_again_but_for_what_somebody_took(manager: KernelManager) -> None:
