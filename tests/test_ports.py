@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import zmq
 from jupyter_client.connect import port_names
 from jupyter_client.manager import KernelManager
 
+from kernel_provisioner.launch.prepare import Launch
 from kernel_provisioner.provisioner import TorchOverlayProvisioner
 from kernel_provisioner.system.ports import HeldPorts, hold
 from tests.support.waiting import WITHIN
@@ -110,32 +111,48 @@ def test_it_is_known_when_somebody_listens_on_all_of_them(manager: KernelManager
     assert asyncio.run(told(0.0)), "nothing is waited for where nothing is held"
 
 
+class Forking(TorchOverlayProvisioner):
+    """Has a process that the test has started as each fork."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__()
+        context: Any = object()
+        self._launch, self._warmly = Launch([], {}, [], warm_context=context), True
+        self._ports, self._process = hold(KernelManager(), again=False), process
+
+    def _fork(self, *_: object) -> Any:
+        return self._process
+
+
 def test_a_warm_start_is_answered_once_its_kernel_listens() -> None:
     """Its ports are held no longer than that. One that is cancelled before leaves no process."""
-    provisioner = TorchOverlayProvisioner()
-    provisioner._ports = held = hold(KernelManager(), again=False)
-    kernel: Any = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    provisioner = Forking(process)
+    held = provisioner._ports
 
-    async def cancelled() -> None:
-        start = asyncio.ensure_future(provisioner._until_it_listens(kernel))
-        await asyncio.wait([start], timeout=0.05)
-        start.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await start
+    async def starts(then: Callable[[asyncio.Future[Any]], object]) -> None:
+        start = asyncio.ensure_future(provisioner.launch_kernel([]))
+        await asyncio.wait([start], timeout=0.1)
+        assert not start.done()
+        then(start)
+        await start
 
-    with contextlib.ExitStack() as listening:
-        *most, last = [listening.enter_context(socket.socket()) for _ in held.numbers]
-        for one, port in zip([*most, last], held.numbers, strict=True):
+    def listens(_: object) -> None:
+        for one in kernel:
+            one.listen()
+
+    with contextlib.ExitStack() as opened:
+        kernel = [opened.enter_context(socket.socket()) for _ in held.numbers]
+        for one, port in zip(kernel, held.numbers, strict=True):
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind((HERE, port))
-        for one in most:
-            one.listen()
-        asyncio.run(cancelled())
-        assert kernel.wait(WITHIN) == -signal.SIGKILL
-        assert held._sockets
-        last.listen()
-        asyncio.run(provisioner._until_it_listens(kernel))
+        asyncio.run(starts(listens))
         assert not held._sockets
+        provisioner._ports = hold(KernelManager(), again=False)
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(starts(lambda start: start.cancel()))
+    assert process.wait(WITHIN) == -signal.SIGKILL
+    provisioner._ports.close()
 
 
 def test_its_next_life_has_them_again_but_for_what_somebody_took(manager: KernelManager) -> None:
