@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Request, Route, expect
+from playwright.sync_api import Browser, Locator, Request, Response, Route, expect
 
 from .browser import LAST, RUNS_WITHIN, Frontend
 from .server import JupyterServer
+from .waiting import wait_for
 
 _OURS = (
     ".jp-TorchOverlay-chip", ".jp-TorchOverlay-panel", ".jp-TorchOverlay-prompt", ".jp-TorchOverlay-status",
@@ -33,7 +34,9 @@ class LabPage(Frontend):
         self.page.set_viewport_size({"width": 1400, "height": 900})
         self.server = server
         self.asked: list[str] = []
+        self._told: list[Response] = []
         self.page.on("request", self._hear)
+        self.page.on("response", self._keep)
 
     @property
     def chip(self) -> Locator:
@@ -122,6 +125,13 @@ class LabPage(Frontend):
         self.page.add_locator_handler(dialog, lambda: dialog.get_by_role("button", name="Close").click())
         self.page.context.set_offline(True)
 
+    def wait_until_entered(self) -> None:
+        """Wait until the page was told that its kernel has its packages: till then it asks after each cell."""
+        wait_for(
+            lambda: any((one.json()["running"] or {}).get("entered") for one in self._told),
+            "the page knows that its kernel has its packages",
+        )
+
     def declared(self, path: str) -> Any:
         """What the notebook file says under ``torch_env``, as the server reads it."""
         model = self.server.request("GET", f"api/contents/{path}")
@@ -131,3 +141,7 @@ class LabPage(Frontend):
         _, found, path = request.url.partition("/torch-overlay/")
         if found:
             self.asked.append(f"{request.method} {path.partition('?')[0]}")
+
+    def _keep(self, response: Response) -> None:
+        if response.ok and response.url.partition("?")[0].endswith("/torch-overlay/environment"):
+            self._told.append(response)
