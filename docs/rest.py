@@ -20,7 +20,8 @@ What the panel in JupyterLab asks, and any other client can: below the base URL 
 kernel-provisioner is installed. The same in OpenAPI 3: `torch-overlay/openapi.json`.
 
 - Requests are authenticated as all of that server's are, and authorized as the resource `torch-overlay`:
-  reading is the action `read`, making locks and bases and removing overlays is `write`.
+  reading is the action `read`; looking up changes, making locks and bases and removing overlays is
+  `write`.
 - A notebook is named by its path in the contents API. What the contents manager hides is not there.
 - Long work answers 202 with a task. Ask `torch-overlay/tasks/{id}` how it goes, or listen to the events.
 - An error is JSON with `message`, and where the program refused something `error`, `what`, `why` and `fix`,

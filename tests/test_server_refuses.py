@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kernel_provisioner.server import routes
@@ -14,6 +15,7 @@ from tests.support.desk import Desk
 from tests.support.index import serve_index
 from tests.support.notebooks import write_notebook
 from tests.support.rest import Rest, serve_rest
+from tests.support.waiting import WITHIN, wait_for
 
 SECRET = "s3cr3t-password"
 ONLY_READERS = """\
@@ -151,8 +153,48 @@ def test_who_may_only_read_changes_nothing(workshop: Desk) -> None:
     try:
         with serve_rest(root, workshop.env) as rest:
             assert rest.environment("inside.ipynb", "torch-cpu")["base"]["tag"] == "cpu"
-            assert rest.task("changes", {"path": "inside.ipynb"})["state"] == "done"
-            for route, body in (("lock", {"path": "inside.ipynb"}), ("prune", {}), ("bases", {"tag": "cpu"})):
+            assert rest.task("versions", {"path": "inside.ipynb", "name": "plot"})["state"] == "done"
+            for route, body in (
+                ("changes", {"path": "inside.ipynb"}),  # it may build what there is as source alone
+                ("lock", {"path": "inside.ipynb"}),
+                ("prune", {}),
+                ("bases", {"tag": "cpu"}),
+            ):
                 assert rest.ask("POST", route, body).status == 403, route
     finally:
         config.unlink()
+
+
+def test_a_configuration_that_cannot_be_used_is_told(rest: Rest, workshop: Desk) -> None:
+    """With its fix, by what the panel asks first, and by what looks for faults."""
+    config = Path(workshop.env["JUPYTER_CONFIG_DIR"], "jupyter_overlay_config.py")
+    config.write_text("raise ValueError('half an edit')\n")
+    try:
+        for route in ("environment", "log"):
+            answer = rest.ask("POST", route, {"path": "inside.ipynb", "kernel": "torch-cpu"})
+            assert answer.status == 500
+            assert "half an edit" in answer.data["why"], route
+            assert answer.data["fix"], route
+        (finding,) = rest.ask("GET", "doctor").data
+        assert (finding["area"], finding["level"]) == ("settings", "wrong")
+    finally:
+        config.unlink()
+
+
+def test_a_server_ends_at_once_whatever_a_task_waits_for(workshop: Desk) -> None:
+    """And with it what the task has started; the index never answers, and uv would wait for ten minutes."""
+    root = workshop.home / "ends"
+    write_notebook(root / "waits.ipynb", torch_env={"extras": ["waits"]}, kernel="torch-cpu")
+    workshop.index.misbehave("/simple/waits/", "wait")
+    try:
+        with serve_rest(root, {**workshop.env, "UV_HTTP_TIMEOUT": "600"}) as rest:
+            rest.ask("POST", "changes", {"path": "waits.ipynb", "kernel": "torch-cpu"})
+            server = psutil.Process(rest.server.process.pid)
+            wait_for(lambda: workshop.index.asked_for("waits"), "uv asks the index")
+            begun = server.children(recursive=True)
+            assert any(child.name() == "uv" for child in begun)
+            rest.server.process.terminate()
+            rest.server.process.wait(WITHIN)
+            wait_for(lambda: not any(child.is_running() for child in begun), "what it started ends, too")
+    finally:
+        workshop.index.behave()

@@ -28,11 +28,6 @@ class Builds:
             self._followed[key] = task
             task.add_done_callback(lambda _: self._followed.pop(key, None))
 
-    def close(self) -> None:
-        """Follow no build any more."""
-        for task in list(self._followed.values()):
-            task.cancel()
-
     async def _follow(self, notebook: str, generation: Generation) -> None:
         loop = asyncio.get_running_loop()
         told = None

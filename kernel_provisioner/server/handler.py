@@ -78,25 +78,25 @@ class OverlayHandler(APIHandler):
         """Called by tornado for each request."""
         self.served = served
 
-    async def aside(self, work: Callable[[Settings], _Done]) -> _Done:
-        """``work`` with the settings in force, beside the event loop."""
-        config = self.serverapp.config if self.serverapp else None
-        return await asyncio.get_running_loop().run_in_executor(
-            self.served.executor, lambda: work(load_settings(os.environ, config))
-        )
+    def in_force(self) -> Settings:
+        """The settings in force, which takes reading files; raises OverlayError."""
+        return load_settings(os.environ, self.serverapp.config if self.serverapp else None)
+
+    async def aside(self, work: Callable[[], _Done]) -> _Done:
+        """``work`` beside the event loop; what it raises passes."""
+        return await asyncio.get_running_loop().run_in_executor(self.served.executor, work)
 
     async def answer(self, work: Callable[[Settings], Any]) -> None:
-        """Send what ``work`` comes to, or its error."""
+        """Send what ``work`` comes to with the settings in force, or its error."""
         try:
-            self.finish(json.dumps(await self.aside(work)))
+            self.finish(json.dumps(await self.aside(lambda: work(self.in_force()))))
         except OverlayError as error:
             self.refuse(error)
 
     def begin(self, kind: str, work: Callable[[Settings, Step], Any]) -> None:
         """Start long work, and send where it can be asked about: 202."""
-        config = self.serverapp.config if self.serverapp else None
         try:
-            task = self.served.tasks.start(kind, lambda step: work(load_settings(os.environ, config), step))
+            task = self.served.tasks.start(kind, lambda step: work(self.in_force(), step))
         except TooManyTasks:
             raise HTTPError(429, "as many tasks run as may; try again when one has ended") from None
         self.set_status(202)
@@ -132,7 +132,7 @@ class OverlayHandler(APIHandler):
     async def subject(self, body: Mapping[str, Any]) -> Subject:
         """The notebook that a body speaks of; refuses one that the contents manager does not give."""
         path = await self.file(body.get("path", ""))
-        kernels = await asyncio.get_running_loop().run_in_executor(self.served.executor, our_kernels)
+        kernels = await self.aside(our_kernels)
         name = body.get("kernel", "torch")
         if name not in kernels:
             raise HTTPError(404, f"there is no shared torch kernel {str(name)[:80]!r} here")

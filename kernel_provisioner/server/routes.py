@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from tornado.web import HTTPError, authenticated
 
 from ..base.registry import read_register
 from ..collector import Policy, account, collect, scan
+from ..errors import OverlayError
 from ..hardware import detect
 from ..overlay import store
 from ..overlay.added import forget
@@ -58,7 +60,11 @@ class EnvironmentRoute(OverlayHandler):
         body = self.body(**SUBJECT, details=bool)
         subject = await self.subject(body)
         details = body.get("details", False)
-        state = await self.aside(lambda settings: environment_of(subject, settings, details=details))
+        try:
+            state = await self.aside(lambda: environment_of(subject, self.in_force(), details=details))
+        except OverlayError as error:
+            self.refuse(error)
+            return
         overlay = subject.running or (state["overlay"]["path"] and Path(state["overlay"]["path"]))
         if state["progress"] and overlay:
             self.served.builds.follow(body["path"], overlay)
@@ -69,9 +75,9 @@ class ChangesRoute(OverlayHandler):
     """What a change of a notebook's declarations would do."""
 
     @authenticated
-    @reads
+    @authorized
     async def post(self) -> None:
-        """Look it up: a task."""
+        """Look it up: a task. Reading does not do: what there is as source alone may be built for it."""
         body = self.body(**SUBJECT, upgrade=bool, forget=list)
         subject = await self.subject(body)
         upgrade, gone = body.get("upgrade", False), _names(body, "forget")
@@ -297,9 +303,8 @@ class DoctorRoute(OverlayHandler):
     @authorized
     async def get(self) -> None:
         """Each finding with its fix; no package index is asked."""
-        await self.answer(
-            lambda settings: [vars(finding) for finding in examine(lambda: settings, online=False)]
-        )
+        findings = await self.aside(lambda: [vars(found) for found in examine(self.in_force, online=False)])
+        self.finish(json.dumps(findings))
 
 
 ROUTES: tuple[tuple[str, type[OverlayHandler]], ...] = (
@@ -326,13 +331,13 @@ ROUTES: tuple[tuple[str, type[OverlayHandler]], ...] = (
 
 
 def add_routes(serverapp: Any) -> None:
-    """Serve all routes on a server, and end with it what they have begun."""
+    """Serve all routes on a server."""
     from jupyter_server.utils import url_path_join
 
     loop = serverapp.io_loop.asyncio_loop
     events = Events(getattr(serverapp, "event_logger", None), loop)
     executor = ThreadPoolExecutor(8, thread_name_prefix="torch-overlay-rest")
-    served = Served(executor, Tasks(executor, events), Builds(events), Edits(events))
+    served = Served(executor, Tasks(events), Builds(events), Edits(events))
     base = serverapp.web_app.settings["base_url"]
     serverapp.web_app.add_handlers(
         ".*$",

@@ -6,7 +6,6 @@ import dataclasses
 import secrets
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import Any
 
 from ..errors import BuildFailed, OverlayError
@@ -50,10 +49,10 @@ class Task:
 
 
 class Tasks:
-    """The tasks of one server, which end with it."""
+    """The tasks of one server, which end with it: it waits for none, and what they started ends too."""
 
-    def __init__(self, executor: Executor, events: Events) -> None:
-        self._executor, self._events = executor, events
+    def __init__(self, events: Events) -> None:
+        self._events = events
         self._tasks: dict[str, Task] = {}
         self._lock = threading.Lock()
 
@@ -68,7 +67,8 @@ class Tasks:
                 del self._tasks[old]
             task = Task(secrets.token_hex(8), kind)
             self._tasks[task.id] = task
-        self._executor.submit(self._run, task, work)
+        # An executor's threads are joined before Python ends, however long the index takes to answer.
+        threading.Thread(target=self._run, args=(task, work), name=f"{kind}-task", daemon=True).start()
         return task
 
     def get(self, name: str) -> Task | None:
@@ -80,11 +80,6 @@ class Tasks:
         task.cancelled.set()
         if task.state == "running":
             self._end(task, "cancelled")
-
-    def close(self) -> None:
-        """Cancel all that still runs."""
-        for task in list(self._tasks.values()):
-            task.cancelled.set()
 
     def _run(self, task: Task, work: Callable[[Step], Any]) -> None:
         def step(message: str, done: float = 0, total: float = 0) -> None:
