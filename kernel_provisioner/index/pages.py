@@ -23,11 +23,12 @@ def fetch(url: str, *, timeout: float = _TIMEOUT, environ: Mapping[str, str] = o
     """The page at ``url`` and the address it came from in the end.
 
     Uses the credentials that the URL carries, or netrc's, as uv does. ``timeout`` is in seconds
-    for all of it, names, redirects and trickling servers included. Raises OSError, ValueError or
-    HTTPException.
+    for all of it, names, redirects and trickling servers included. Raises TimeoutError, another OSError,
+    ValueError or HTTPException.
     """
     answer: list[tuple[str, str]] = []
     error: list[Exception] = []
+    late = TimeoutError(f"no answer within {timeout:g} seconds")
 
     def work() -> None:
         try:
@@ -40,9 +41,9 @@ def fetch(url: str, *, timeout: float = _TIMEOUT, environ: Mapping[str, str] = o
     thread.start()
     thread.join(timeout)
     if error:
-        raise error[0]
+        raise late if isinstance(getattr(error[0], "reason", error[0]), TimeoutError) else error[0]
     if not answer:
-        raise TimeoutError(f"no answer within {timeout:g} seconds")
+        raise late
     return answer[0]
 
 
