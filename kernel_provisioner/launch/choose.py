@@ -91,9 +91,7 @@ def _of_register(
         raise refusal(request, hardware, register.manifests, pinned, register.damaged, ask)
     bases = [register.get(selection.base.id) for selection in ranked]
     dead = [unsafe(base) or lost.get(base.manifest.id) or _dead(base) for base in bases]
-    sources = client.sources(os.environ, settings.policy)
-    specs = [store.spec_of(request, base.manifest, settings) for base in bases]
-    unfit = [root.unfit(store.spec_key(spec), sources) for spec in specs]
+    unfit = _unfit(bases, request, settings, root)
     living = [index for index, error in enumerate(dead) if error is None]
     if not living:
         raise _none_lives([error for error in dead if error is not None])
@@ -109,6 +107,15 @@ def _of_register(
     others = [bases[index].directory for index in living if index != best and not unfit[index]]
     chosen = ranked[best]
     return Choice(bases[best], chosen.reason, (*chosen.notices, *passed), tuple(others))
+
+
+def _unfit(bases: list[RegisteredBase], request: Request, settings: Settings, root: store.Store) -> list[str]:
+    """Why each base was found unable to hold the extras, or nothing; a single one is not asked about."""
+    if len(bases) == 1:
+        return [""]
+    sources = client.sources(os.environ, settings.policy)
+    specs = [store.spec_of(request, base.manifest, settings) for base in bases]
+    return [root.unfit(store.spec_key(spec), sources) for spec in specs]
 
 
 def _dead(base: RegisteredBase) -> OverlayError | None:
