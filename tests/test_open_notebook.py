@@ -128,6 +128,37 @@ def test_a_kernel_that_nobody_looks_at_holds_no_unsaved_work(workshop: Desk, res
     assert declared(notebook) == {"extras": ["plot"]}
 
 
+def test_a_server_on_another_address_of_this_machine_is_asked_there(workshop: Desk) -> None:
+    """As on a cluster, where it listens on the address that the browser reaches."""
+    root = workshop.home / "named"
+    with serve_rest(root, workshop.env, ["--ServerApp.ip=127.0.0.2"]) as rest:
+        assert "127.0.0.2" in rest.server.url
+        notebook = write_notebook(root / "named.ipynb", "1", kernel="torch-cpu")
+        with edited(rest.server, "named.ipynb"):
+            told = lines_of(workshop, "add", str(notebook), "plot")
+            assert told[-1] == f"It is open in {rest.server.url}, and was changed and saved there."
+
+
+def test_a_server_that_cannot_be_asked_from_here_is_told_of(workshop: Desk, rest: Rest) -> None:
+    """It runs, and may have the notebook open: on a socket file, or on an address of another machine."""
+    runtime = Path(workshop.env["JUPYTER_RUNTIME_DIR"])
+    known = json.loads((runtime / f"jpserver-{rest.server.process.pid}.json").read_text())
+    notebook = write_notebook(workshop.home / "unasked" / "far.ipynb", "1")
+    far = {**known, "root_dir": str(notebook.parent), "pid": os.getpid()}
+    others = {"socket": {**far, "sock": "/run/lab.sock"}, "node": {**far, "hostname": "192.0.2.7"}}
+    files = [runtime / f"jpserver-{name}.json" for name in others]
+    for file, told in zip(files, others.values(), strict=True):
+        file.write_text(json.dumps(told))
+    try:
+        told = "\n".join(lines_of(workshop, "add", str(notebook), "plot"))
+        assert "(/run/lab.sock: it listens on a socket file, which is not asked)" in told
+        assert "192.0.2.7 is not on this machine" in told
+        assert declared(notebook) == {"extras": ["plot"]}
+    finally:
+        for file in files:
+            file.unlink()
+
+
 def test_servers_that_are_gone_or_do_not_say_are_no_obstacle(workshop: Desk, rest: Rest) -> None:
     """A runtime file that outlived its server, one with a wrong token, and one of nonsense."""
     runtime = Path(workshop.env["JUPYTER_RUNTIME_DIR"])

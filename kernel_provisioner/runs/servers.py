@@ -2,7 +2,7 @@
 
 Servers write down where they are, with their token, where only their user can read it:
 https://jupyter-server.readthedocs.io/en/latest/api/jupyter_server.serverapp.html
-They are asked on the loopback interface and nowhere else: another host may share the home directory.
+They are asked on addresses of this machine and nowhere else: another host may share the home directory.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 
 _WAIT = 8.0  # seconds for an answer that takes no work: of a busy server
 _MOST = 8 << 20  # bytes of it
+_EVERYWHERE = ("", "localhost", "*", "0.0.0.0", "::")  # noqa: S104 - addresses that the loopback one is among
 
 
 class NoAnswer(Exception):
@@ -29,17 +31,23 @@ class NoAnswer(Exception):
 
 
 class Server(NamedTuple):
-    """A running server that has a notebook below its root: as ``path`` in its contents API."""
+    """A running server that has a notebook below its root: as ``path`` in its contents API.
+
+    ``unasked`` is why it cannot be asked, where that is known.
+    """
 
     url: str
     token: str
     path: str
+    unasked: str = ""
 
     def ask(self, place: str, body: Mapping[str, object] | None = None, *, wait: float = _WAIT) -> Any:
         """GET, or POST a body; the answer's JSON.
 
         Raises NoAnswer where it refuses or does not answer in time, and URLError where nothing listens.
         """
+        if self.unasked:
+            raise NoAnswer(self.unasked)
         headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
         if not self.token:  # who has none is asked for this, as a browser would be
             headers.update({"Cookie": "_xsrf=overlay", "X-XSRFToken": "overlay"})
@@ -63,9 +71,7 @@ def servers_of(notebook: Path) -> Iterator[Server]:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             root = Path(os.path.realpath(info["root_dir"]))
             if real.is_relative_to(root):
-                scheme = "https" if info.get("secure") else "http"
-                url = f"{scheme}://127.0.0.1:{int(info['port'])}{info['base_url']}"
-                yield Server(url, _token(info), real.relative_to(root).as_posix())
+                yield _server(info, real.relative_to(root).as_posix())
 
 
 def _running() -> Iterator[dict[str, Any]]:
@@ -75,6 +81,27 @@ def _running() -> Iterator[dict[str, Any]]:
                 info = json.loads(file.read_bytes())
                 os.kill(int(info["pid"]), 0)
                 yield info
+
+
+def _server(info: Mapping[str, Any], path: str) -> Server:
+    if info.get("sock"):
+        return Server(str(info["sock"]), "", path, "it listens on a socket file, which is not asked")
+    named = str(info.get("hostname") or "")
+    host = "127.0.0.1" if named in _EVERYWHERE else named
+    scheme = "https" if info.get("secure") else "http"
+    netloc = f"[{host}]" if ":" in host else host
+    url = f"{scheme}://{netloc}:{int(info['port'])}{info['base_url']}"
+    return Server(url, _token(info), path, "" if _is_ours(host) else f"{host} is not on this machine")
+
+
+def _is_ours(host: str) -> bool:
+    """Whether a host is this machine: nobody can listen on the addresses of another."""
+    with contextlib.suppress(OSError):
+        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as one:
+            one.bind(address)
+            return True
+    return False
 
 
 def _token(info: Mapping[str, Any]) -> str:

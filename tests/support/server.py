@@ -139,10 +139,11 @@ def jupyter_server(
     warmly = everywhere() and not elsewhere and not {AUTO, NEVER}.intersection(options)
     log = runtime / f"{app}-{secrets.token_hex(4)}.log"
     command = [
-        python, "-m", app, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+        python, "-m", app, "--no-browser", "--allow-root",
         f"--ServerApp.port={port or free_port()}", "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={token}", _PATIENT, *options,
         *([_PLAIN] if app == "jupyter_server" else []),
+        *([] if any("--ServerApp.ip=" in word for word in options) else ["--ServerApp.ip=127.0.0.1"]),
         *([WARM] if warmly and WARM not in options else []),
     ]  # fmt: skip
     with log.open("wb") as output:
