@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.support.desk import Desk, lock_of, package_of, set_lock
+from tests.support.notebooks import set_torch_env
 from tests.support.wheels import build_sdist
 
 pytestmark = pytest.mark.slow
@@ -134,6 +135,20 @@ def test_locked_versions_that_the_extras_exclude_give_way(desk: Desk) -> None:
     told = desk.lock(notebook)
     assert told["packages"] == {"tight": "2.0"}
     assert any("cannot all stay" in line for line in told["notices"])
+
+
+def test_a_lock_of_later_than_exclude_newer_is_outdated(desk: Desk) -> None:
+    """Nobody can tell from it that it holds nothing newer; one that was made for that moment is current."""
+    desk.publish("later")
+    notebook = desk.write("late", "numpy")
+    desk.lock(notebook)
+    said = {"exclude-newer": "2001-01-01", "extras": ["numpy"], "lock": lock_of(notebook)}
+    set_torch_env(notebook, said)
+    done = desk.command("lock", str(notebook), "--check", check=False)
+    assert done.returncode == 1
+    assert "it may hold packages that are newer than exclude-newer" in done.stdout + done.stderr
+    desk.lock(notebook)
+    assert desk.command("lock", str(notebook), "--check").returncode == 0
 
 
 def test_exclude_newer_is_obeyed_and_kept(desk: Desk) -> None:

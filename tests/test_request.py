@@ -222,9 +222,7 @@ def test_exclude_newer_means_the_same_moment_on_every_machine(said: str, meant: 
 
 def test_a_script_block_joins_the_metadata() -> None:
     """``dependencies`` come after ``extras``, and both ``requires-python`` hold."""
-    block = (
-        'requires-python = ">=3.11"\ndependencies = ["einops", "torch>=2"]\n[tool.uv]\nindex-url = "http://x"'
-    )
+    block = 'requires-python = ">=3.11"\ndependencies = ["einops", "torch>=2"]\n[tool.ruff]\nfix = true'
     request = parse_request({"extras": ["transformers"], "requires-python": "<3.14"}, [block])
     assert request == Request(
         torch=">=2", requires_python="<3.14,>=3.11", extras=("transformers", "einops")

@@ -25,6 +25,7 @@ from ..errors import InvalidRequest
 from .accelerators import FAMILIES, parse_tag
 from .fields import MAX_LENGTH, Field, kind, show
 from .lock import Lock, juv_pins, parse_lock
+from .tool_uv import read_tool_uv
 
 KEYS = ("accelerator", "torch", "requires-python", "extras", "exclude-newer", "lock")
 """The keys of ``torch_env``."""
@@ -56,7 +57,7 @@ class Request:
     specifiers, empty for any. ``extras`` are PEP 508 requirements with canonical names, in the
     notebook's order, markers unevaluated. ``exclude_newer`` is an RFC 3339 time in UTC.
     ``lock`` is the notebook's lock; its torch and Python are in ``torch`` and ``requires_python``
-    already. A ``stale`` one was made for something else than is asked for now. ``preferred`` are
+    already. A ``stale`` one is outdated: ``why_stale``. ``preferred`` are
     versions (``name==version``) to take where they fit, from juv's lock. ``local`` (``name @ file://…``) are
     wheels that extras come from on this machine; no notebook says so.
     """
@@ -97,15 +98,13 @@ def parse_request(
     said = {} if metadata is None else _object(metadata)
     block = _script_block(script_blocks)
     warnings = [*_unknown(said, KEYS, "torch_env"), *_unknown(block, _BLOCK_KEYS, _BLOCK)]
-    wanted = [
-        *_requirements(said.get("extras"), Field("torch_env.extras", _EXTRAS_FIX), allow_urls=allow_urls),
-        *_requirements(
-            block.get("dependencies"),
-            Field(f"{_BLOCK} dependencies", _DEPENDENCIES_FIX),
-            allow_urls=allow_urls,
-        ),
-    ]
-    torch, extras = _split_torch(wanted)
+    listed = _requirements(said.get("extras"), Field("torch_env.extras", _EXTRAS_FIX), allow_urls=allow_urls)
+    dependencies = Field(f"{_BLOCK} dependencies", _DEPENDENCIES_FIX)
+    in_block = _requirements(block.get("dependencies"), dependencies, allow_urls=allow_urls)
+    uv = read_tool_uv(block.get("tool"), in_block, allow_urls=allow_urls)
+    torch, extras = _split_torch([*listed, *uv.requirements])
+    own_newer = said.get("exclude-newer")
+    newer = (uv.exclude_newer, _BLOCK_NEWER) if own_newer is None else (own_newer, _NEWER)
     request = Request(
         accelerator=_accelerator(said.get("accelerator")),
         torch=_joined([_TORCH.specifier(said.get("torch")), *torch]),
@@ -116,9 +115,9 @@ def parse_request(
             ]
         ),
         extras=tuple(dict.fromkeys(extras)),
-        exclude_newer=_moment(said.get("exclude-newer"), _NEWER),
+        exclude_newer=_moment(*newer),
         preferred=juv_pins(uv_lock) if uv_lock and said.get("lock") is None else (),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *uv.notices),
     )
     return request if said.get("lock") is None else locked(request, parse_lock(said["lock"]))
 
@@ -126,7 +125,7 @@ def parse_request(
 def locked(request: Request, lock: Lock) -> Request:
     """``request`` held by ``lock``, which fixes torch's public version too unless the request excludes it."""
     torch = SpecifierSet(request.torch).contains(lock.torch, prereleases=True)
-    stale = not torch or lock.extras != request.extras
+    stale = why_stale(request, lock)
     return dataclasses.replace(
         request,
         torch=_joined([SpecifierSet(request.torch), SpecifierSet(f"=={lock.torch}")])
@@ -134,12 +133,23 @@ def locked(request: Request, lock: Lock) -> Request:
         else request.torch,
         requires_python=_joined([SpecifierSet(request.requires_python), SpecifierSet(lock.requires_python)]),
         lock=lock,
-        stale=stale,
-        warnings=(*request.warnings, *([_STALE] if stale else [])),
+        stale=bool(stale),
+        warnings=(*request.warnings, *([f"{stale}; {_UPDATE}"] if stale else [])),
     )
 
 
-_STALE = "the lock is outdated: the extras have changed; this updates it: jupyter overlay lock NOTEBOOK"
+def why_stale(request: Request, lock: Lock) -> str:
+    """Why ``lock`` is not what would be made for ``request`` today; empty where it may be."""
+    torch = SpecifierSet(request.torch).contains(lock.torch, prereleases=True)
+    if not torch or lock.extras != request.extras:
+        return "the lock is outdated: the extras have changed"
+    if request.exclude_newer and not "" < lock.exclude_newer <= request.exclude_newer:
+        return "the lock is outdated: it may hold packages that are newer than exclude-newer"
+    return ""
+
+
+_UPDATE = "this updates it: jupyter overlay lock NOTEBOOK"
+
 
 _BLOCK = "# /// script"
 _BLOCK_KEYS = ("dependencies", "requires-python", "tool")
@@ -156,6 +166,10 @@ _ACCELERATOR = Field(
 )
 _NEWER = Field(
     "torch_env.exclude-newer", 'write a date or time, as in "exclude-newer": "2026-11-01T00:00:00Z"'
+)
+_BLOCK_NEWER = Field(
+    f"{_BLOCK} [tool.uv] exclude-newer",
+    'write a date or time, as in # exclude-newer = "2026-11-01T00:00:00Z"',
 )
 
 

@@ -11,7 +11,7 @@ from ..builder.lock import make_lock
 from ..errors import InvalidRequest, NoBaseFits, OverlayError, ResolutionFailed
 from ..launch.choose import Choice, choose
 from ..model.lock import Lock, parse_lock
-from ..model.request import Request, locked, parse_request
+from ..model.request import Request, locked, parse_request, why_stale
 from ..notebook.contents import NotebookText
 from ..notebook.read import kernel_of, named_kernel, read_notebook, torch_env_of
 from ..overlay import store
@@ -54,10 +54,7 @@ class LockSubject:
             old = parse_lock(value)
         except InvalidRequest as error:  # locking fixes it
             return cls(path, kernel, request, None, error.what)
-        stale = locked(request, old).stale
-        return cls(
-            path, kernel, request, old, "the lock is outdated: the extras have changed" if stale else ""
-        )
+        return cls(path, kernel, request, old, why_stale(request, old))
 
     def lock(
         self,

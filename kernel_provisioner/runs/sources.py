@@ -65,7 +65,7 @@ def _of_notebook(file: Path, allow_urls: bool) -> tuple[list[str], list[str]]:  
     """What another notebook, or a script with a PEP 723 block, declares."""
     text = read_notebook(file)
     request = parse_request(text.metadata, text.script_blocks, allow_urls=allow_urls)
-    return declared(request), []
+    return declared(request), [*request.warnings]
 
 
 def declared(request: Request) -> list[str]:
