@@ -128,3 +128,26 @@ def test_without_a_file_it_is_printed(desk: Desk, notebook: Path) -> None:
     done = desk.command("export", str(notebook), "--format", "conda", check=False)
     assert done.returncode == 2
     assert "requirements" in done.stderr
+
+
+def test_a_script_is_printed_as_it_is_written(desk: Desk) -> None:
+    """Joined emoji, right-to-left text and addresses are the author's; notices go to stderr."""
+    code = "face = '👩\u200d💻 \u05d0\u200f https://me@example.org'"
+    notebook = write_notebook(desk.home / "verbatim.ipynb", code, "files = !ls", torch_env={"extras": []})
+    done = desk.command("export", str(notebook), "--format", "script", PYTHONIOENCODING="utf-8")
+    assert code in done.stdout.splitlines()
+    assert "cell 2: files = !ls is a comment" in done.stderr
+    assert exported(desk, notebook, "script", "verbatim.py").read_text() == done.stdout
+
+
+def test_no_form_has_the_password_of_an_index(desk: Desk, notebook: Path) -> None:
+    """It stays on the machine that it was set on; the script says where to keep it."""
+    desk.lock(notebook)
+    told = desk.index.template.replace("://", "://bob:s3cret@")
+    made = {
+        form: desk.command("export", str(notebook), "--format", form, TORCH_OVERLAY_INDEX=told)
+        for form in ("requirements", "pylock", "script", "dockerfile")
+    }
+    assert [form for form, done in made.items() if "s3cret" in done.stdout + done.stderr] == []
+    assert f'# url = "{desk.index.template.format(tag="cpu")}"' in made["script"].stdout
+    assert "keep it in ~/.netrc" in made["script"].stdout

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from traitlets import Enum, Unicode
 
-from ..errors import OverlayError
+from ..errors import OverlayError, clean
 from ..runs.export import FORMS, export
 from ..system.files import replace_text
 from .common import KernelApp
@@ -16,9 +17,9 @@ class ExportApp(KernelApp):
     """Write a notebook's environment for other tools, with exact versions.
 
     FORMAT is requirements (with hashes, the default), pylock (PEP 751), script (the code with a PEP 723
-    block, for uv run) or dockerfile (an image with the base's packages and the notebook's). The versions are
-    those of the notebook's lock, or the ones that jupyter overlay lock would write now. The notebook does not
-    change.
+    block, for uv run; what only IPython runs is a comment in it) or dockerfile (an image with the base's
+    packages and the notebook's). The versions are those of the notebook's lock, or the ones that jupyter
+    overlay lock would write now. The notebook does not change.
     """
 
     usage = "jupyter overlay export NOTEBOOK [--format FORMAT] [--output FILE] [--kernel NAME] [--json]"
@@ -45,7 +46,11 @@ class ExportApp(KernelApp):
             made = export(name, self.form, self.settings(), kernel=self.kernel)
         data = {"format": self.form, "base": made.base, "notices": list(made.notices)}
         if not self.output:
-            self.emit({**data, "text": made.text}, made.text.rstrip("\n").split("\n"))
+            self.emit({**data, "text": made.text}, [])
+            if not self.json_output:
+                for notice in made.notices:
+                    print(clean(notice), file=sys.stderr)
+                sys.stdout.buffer.write(made.text.encode("utf-8", "surrogateescape"))  # as --output writes it
             return None
         target = Path(self.output).absolute()
         try:

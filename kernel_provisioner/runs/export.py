@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from packaging.version import Version
 
 from ..builder.lock import located
+from ..errors import without_credentials
 from ..model.accelerators import ECOSYSTEM, index_url
 from ..model.lock import Lock
 from ..model.manifest import BaseManifest
-from ..notebook.script import OPENING, block_of, spans
+from ..notebook.script import block_of
 from ..overlay import store
 from ..overlay.sources import sources_of
 from ..settings import Settings
+from .export_cells import scripted
 from .kernels import Prospect, prospect
 from .locking import LockSubject
 
@@ -36,6 +38,8 @@ class _Subject(NamedTuple):
     ahead: Prospect
     lock: Lock
     settings: Settings
+    notices: list[str]
+    """What a form tells of its text is added here."""
 
     @property
     def base(self) -> BaseManifest:
@@ -71,11 +75,11 @@ def export(notebook: str, form: str, settings: Settings, *, kernel: str) -> Expo
         lock, _, notices = subject.lock(settings, kernel=kernel, upgrade=False, exclude_newer="")
     else:
         lock = subject.old
-    what = _Subject(ahead, lock, settings)
+    what = _Subject(ahead, lock, settings, [*notices])
     own = sources_of(ahead.outlook.directory, ahead.outlook.request.extras)
-    left_out = [f"{source.told}, and is not in this file" for source in own]
+    left_out = [without_credentials(f"{source.told}, and is not in this file") for source in own]
     text = FORMS[form](what) + "".join(f"# {line}\n" for line in left_out)
-    return Exported(text, what.base.id, (*notices, *left_out))
+    return Exported(text, what.base.id, (*what.notices, *left_out))
 
 
 def _requirements(what: _Subject) -> str:
@@ -97,22 +101,32 @@ def _pylock(what: _Subject) -> str:
 
 
 def _script(what: _Subject) -> str:
+    from .execute import load_notebook
+
     public = Version(what.base.torch).public
     pins = [f"torch=={public}", *(f"{one.name}=={one.version}" for one in what.lock.packages)]
-    tag, index = what.base.tag, index_url(what.settings.index_template, what.base.tag)
+    tag, address = what.base.tag, index_url(what.settings.index_template, what.base.tag)
+    index = without_credentials(address)
+    secret = (
+        ["# It wants a password, which is not in this file: keep it in ~/.netrc"] if index != address else []
+    )
     toml = [f'requires-python = "=={what.base.python_xy}.*"', "dependencies = ["]
     toml += [f"    {json.dumps(pin)}," for pin in pins]
     toml += [
         "]",
         "",
         "[[tool.uv.index]]",
+        *secret,
         f'name = "pytorch-{tag}"',
         f"url = {json.dumps(index)}",
         "explicit = true",
     ]
     sources = ["torch", *(pin.partition("==")[0] for pin in what.stack)]
     toml += ["", "[tool.uv.sources]", *(f'{name} = {{ index = "pytorch-{tag}" }}' for name in sources)]
-    return "\n".join([*block_of("\n".join(toml)), "", *_cells(what.ahead.path)]) + "\n"
+    newer = sys.version_info[:2] < Version(what.base.python_xy).release
+    lines, told = scripted(load_notebook(what.ahead.path).cells, newer=newer)
+    what.notices.extend(told)
+    return "\n".join([*block_of("\n".join(toml)), "", *lines]) + "\n"
 
 
 def _dockerfile(what: _Subject) -> str:
@@ -154,26 +168,3 @@ FORMS: dict[str, Callable[[_Subject], str]] = {
 
 def _made(what: _Subject, form: str) -> str:
     return f"# Made by: jupyter overlay export {what.ahead.path.name} --format {form}"
-
-
-def _cells(path: Path) -> Iterator[str]:
-    """The lines of a notebook's code, in cells that ``# %%`` marks; what only IPython runs is a comment."""
-    from .execute import load_notebook
-
-    for cell in load_notebook(path).cells:
-        if not cell.source.strip():
-            continue
-        if cell.cell_type != "code":
-            yield "# %% [markdown]"
-            yield from (f"# {line}".rstrip() for line in cell.source.split("\n"))
-            yield ""
-            continue
-        lines = cell.source.split("\n")
-        for start, end in reversed(spans(lines)) if OPENING in cell.source else ():
-            del lines[start:end]
-        if not any(line.strip() for line in lines):
-            continue
-        cell_magic = lines[0].startswith("%%")
-        yield "# %%"
-        yield from (f"# {line}" if cell_magic or re.match(r"\s*[%!]", line) else line for line in lines)
-        yield ""
