@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import dataclasses
 import json
 import os
 import shutil
@@ -35,7 +36,9 @@ from strace import Op, traced
 from kernel_provisioner.base import registry
 from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.errors import OverlayError
+from kernel_provisioner.overlay import store
 from kernel_provisioner.overlay.skeleton import remove_tree
+from kernel_provisioner.store.fill import remove
 
 PAGE = Path(__file__).parents[1] / "docs/scale.md"
 BEGIN, END = "<!-- measured by benchmarks/scale.py -->", "<!-- measured until here -->"
@@ -60,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     finally:
+        remove(place / "overlays" / store.WHEELS)
         remove_tree(place)
     print(text)
     if options.write:
@@ -85,7 +89,7 @@ class Bench:
     def report(self) -> str:
         """All tables, as Markdown."""
         warm, empty = self._notebook("warm", self._extras), self._notebook("empty", [])
-        self._trace(warm, warm, "pass")  # fetches, and keeps the lock
+        self._trace(warm, warm, "pass")  # fills the wheel store, and keeps the lock
         traces = {
             "bare ipykernel in the base": self._trace(warm, warm, "pass", bare=True),
             "ready overlay": self._trace(warm, warm, "pass"),
@@ -100,15 +104,17 @@ class Bench:
                  "extras": ", ".join(self._extras)}  # fmt: skip
         return "\n\n".join((
             "\n".join(f"- {name}: {text}" for name, text in about.items() if name != "packages"),
-            "Calls that name a file, by place:", _table(self._by_place(traces)),
+            "Calls that name a file, by place; the wheel store counts under *overlays*:",
+            _table(self._by_place(traces)),
             "The same calls, by process:", _table(_by_role(traces)),
             "What is read of the base: distinct files that were opened, and their whole size:",
             _table(self._opened(traces)),
             "Locks taken at a launch in a ready overlay:", _table(_locks(ready, self._places)),
             "What an overlay takes:", _table([_HEAD, self._size("empty"), self._size("new")]),
+            self._stored(),
             "What a launch in a ready overlay asks, in the server's process:",
             _table([["", "calls"], ["as above", str(_calls(ready, "launch"))], *crowd]),
-            f"Computed from these for {USERS} users with {NOTEBOOKS} such notebooks each:",
+            f"Computed from these for {USERS} users with {NOTEBOOKS} such notebooks each. {_PRIVATELY}",
             _table(self._computed()),
             self._rush(traces[TORCH]),
         ))  # fmt: skip
@@ -133,16 +139,16 @@ class Bench:
 
     def _computed(self) -> Rows:
         """The example: overlays on one base beside as many private environments."""
-        overlay, base = self._names("new"), self._base.manifest
-        own, linked = self._bytes("new")
-        many = USERS * NOTEBOOKS
+        overlay, packages = _taken(self._overlay("new")), _taken(self._overlays / store.WHEELS)
+        base, many = self._base.manifest, USERS * NOTEBOOKS
+        names = base.files + USERS * packages.names + many * overlay.names
+        size = base.bytes + USERS * packages.bytes + many * overlay.bytes
+        private_names, private_size = base.files + packages.names, base.bytes + packages.bytes
         return [
             ["", "overlays on one base", "private environments"],
-            ["inodes, nothing linked", f"{base.files + many * overlay:,}",
-             f"{many * (base.files + overlay):,}"],
-            ["GB, nothing linked", f"{(base.bytes + many * (own + linked)) / 1e9:,.0f}",
-             f"{many * (base.bytes + own + linked) / 1e9:,.0f}"],
-        ]  # fmt: skip
+            ["inodes, nothing linked", f"{names:,}", f"{many * private_names:,}"],
+            ["GB, nothing linked", f"{size / 1e9:,.0f}", f"{many * private_size / 1e9:,.0f}"],
+        ]
 
     def _rush(self, start: Sequence[Op]) -> str:
         calls = USERS * sum(_place(op.path, self._places) == "base" for op in start) / 60
@@ -152,25 +158,14 @@ class Bench:
         )
 
     def _size(self, name: str) -> list[str]:
-        own, linked = self._bytes(name)
+        taken = _taken(self._overlay(name))
         label = "no extras" if name == "empty" else "with extras"
-        names, links = self._names(name), len(self._links(name))
-        return [label, f"{names:,}", f"{links:,}", f"{names - links:,}", f"{own / 1e6:.1f} MB",
-                f"{linked / 1e6:.1f} MB"]  # fmt: skip
+        return [label, f"{taken.names:,}", f"{taken.links:,}", f"{taken.bytes / 1e6:.1f} MB"]
 
-    def _names(self, name: str) -> int:
-        return len(list(self._overlay(name).rglob("*"))) + 1
-
-    def _links(self, name: str) -> list[os.stat_result]:
-        """The files that have other names: hard links into uv's cache."""
-        files = (path.lstat() for path in self._overlay(name).rglob("*") if not path.is_dir())
-        return [info for info in files if info.st_nlink > 1]
-
-    def _bytes(self, name: str) -> tuple[int, int]:
-        """Bytes on disk that are the overlay's own, and those in its links."""
-        linked = sum(info.st_blocks * 512 for info in self._links(name))
-        whole = sum(path.lstat().st_blocks * 512 for path in self._overlay(name).rglob("*"))
-        return whole - linked, linked
+    def _stored(self) -> str:
+        taken = _taken(self._overlays / store.WHEELS)
+        size = f"{taken.names:,} names, {taken.bytes / 1e6:.1f} MB"
+        return f"The wheel store with these extras, once for each user: {size}."
 
     def _overlay(self, name: str) -> Path:
         (found,) = self._overlays.glob(f"{name}-*/*/overlay.json")
@@ -206,8 +201,32 @@ class Bench:
         return write_notebook(self._place / f"{name}.ipynb", torch_env)
 
 
-_HEAD = ["overlay", "names", "of them links into uv's cache", "inodes of its own", "bytes of its own",
-         "bytes in the cache"]  # fmt: skip
+_PRIVATELY = """\
+*Nothing linked*: no file is a
+hard link into uv's cache; so it is with pip, or where that cache is on another disk."""
+_HEAD = ["overlay", "names", "of them links into the wheel store", "bytes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Taken:
+    """What a directory takes: names, each of which is an inode; links among them; bytes of its blocks."""
+
+    names: int
+    links: int
+    bytes: int
+
+
+def _taken(directory: Path) -> _Taken:
+    """Counted without following links. What is a hard link into the wheel store takes no bytes."""
+    wheels = f"/{store.WHEELS}/"
+    names, links, held = 1, 0, 0
+    for path in directory.rglob("*"):
+        info = path.lstat()
+        led = path.is_symlink() and wheels in str(path.readlink())
+        hard = info.st_nlink > 1 and not path.is_dir()
+        names, links = names + 1, links + (led or hard)
+        held += 0 if hard else info.st_blocks * 512
+    return _Taken(names, links, held)
 
 
 async def _start(order: Mapping[str, str]) -> int:

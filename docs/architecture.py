@@ -26,7 +26,7 @@ def page() -> str:
 
 
 def imports() -> dict[str, set[str]]:
-    """Each room, and the rooms that it imports; those without arrows too."""
+    """Each part, and the parts that it imports; those without arrows too."""
     found: dict[str, set[str]] = {}
     for module in sorted(PACKAGE.rglob("*.py")):
         room = _room(module.relative_to(PACKAGE).parts)
@@ -36,7 +36,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def _room(parts: Sequence[str]) -> str:
-    """The room of a file by its path; empty for the package's own ``__init__``."""
+    """The part that a file belongs to, by its path; empty for the package's own ``__init__``."""
     if parts[:2] == ("inkernel", "shared"):
         return _SHARED
     return parts[0].removesuffix(".py").removeprefix("__init__")
@@ -83,7 +83,7 @@ def _node(room: str) -> str:
 
 
 def _table() -> str:
-    rows = ["| room | what it is for |", "| --- | --- |"]
+    rows = ["| part | what it is for |", "| --- | --- |"]
     for path in sorted(PACKAGE.iterdir()):
         file = path / "__init__.py" if path.is_dir() else path
         if file.suffix != ".py" or not file.exists() or path.name == "__init__.py":

@@ -52,9 +52,10 @@ class TorchOverlayProvisioner(LocalProvisioner):
         [Bool(), Enum([AUTO])],
         default_value=AUTO,
         help="""Start kernels as forks of a process that has already imported torch. This is faster and uses
-        less memory. The server keeps one such process for each base. "auto": from the time on when a kernel
-        of the server has imported torch from that base, unless memory is short. True: from the first kernel
-        on a base. For Jupyter servers on Linux.""",
+        less memory. The server keeps one such process for each base. "auto": it is started when a kernel of
+        the server has imported torch from that base, unless memory is short. True: it is started beside
+        the first kernel on a base, however much memory is free. Either way the first kernel on a base
+        starts normally. False: never. For Jupyter servers on Linux.""",
     ).tag(config=True)
 
     warm_idle = Float(

@@ -21,7 +21,7 @@ _READ = ("sources", "exclude-newer", "index")
 
 
 class ToolUv(NamedTuple):
-    """The block's requirements, from where it takes them; its ``exclude-newer`` as it stands, and notices."""
+    """The block's requirements, from where it takes them; its ``exclude-newer``, unchecked, and notices."""
 
     requirements: Sequence[Requirement]
     exclude_newer: object = None
