@@ -59,6 +59,7 @@ def able() -> None:
 
 @pytest.mark.root
 @pytest.mark.usefixtures("able")
+@pytest.mark.system
 @pytest.mark.parametrize("how", HOW)
 def test_the_image_of_the_page_runs_its_project(tmp_path: Path, index: LocalIndex, how: str) -> None:
     """As a user without rights, on torch that lies in the first layers alone."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import jedi  # type: ignore[import-untyped] # it says nothing of types
+import pytest
 
 from tests.support.bases import REPOSITORY, Bench
 from tests.support.environ import clean_environment
@@ -17,6 +18,7 @@ from tests.support.server import jupyter_server
 PYLSP = (sys.executable, "-m", "pylsp")
 
 
+@pytest.mark.system
 def test_pylsp_completes_what_the_base_and_the_overlay_have(bench: Bench) -> None:
     """With the one setting that the documentation names: the overlay, or the base alone."""
     bench.publish("shapes", files={"shapes/__init__.py": "def area(): ...\n"})
@@ -30,6 +32,7 @@ def test_pylsp_completes_what_the_base_and_the_overlay_have(bench: Bench) -> Non
             assert server.completions("import shapes\nshapes.ar") == extra, place
 
 
+@pytest.mark.system
 def test_in_jupyterlab_the_setting_of_the_documentation_does_it(bench: Bench, tmp_path: Path) -> None:
     """What an administrator copies into overrides.json, with the path of an overlay, through jupyter-lsp."""
     page = (REPOSITORY / "docs/how-to/use-language-servers.md").read_text()

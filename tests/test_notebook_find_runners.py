@@ -267,6 +267,7 @@ def test_jupyter_execute_knows_the_file(probe: Callable[..., list[Any]], noteboo
     assert told == [str(notebook), "jupyter execute", True, True]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("what", ["books/nb.ipynb", "books"], ids=["one notebook", "a directory"])
 def test_voila_warms_kernels_for_notebooks(
     probe: Callable[..., list[Any]], notebook: Path, what: str
@@ -320,6 +321,7 @@ cli_html()
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("command", "how", "file"),
     [

@@ -270,7 +270,14 @@ def test_the_machines_pythons_are_true_interpreters(pythons: tuple[Python, ...])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("app", ["jupyter_server", "jupyterlab", "notebook"])
+@pytest.mark.parametrize(
+    "app",
+    [
+        "jupyter_server",
+        pytest.param("jupyterlab", marks=pytest.mark.system),
+        pytest.param("notebook", marks=pytest.mark.system),
+    ],
+)
 def test_a_server_runs_a_notebook_and_leaves_nothing_behind(tmp_path: Path, app: str) -> None:
     """Output, updates, errors, input, interrupt and restart arrive as a frontend shows them."""
     with jupyter_server(tmp_path / "root", clean_environment(tmp_path), app=app) as server:
