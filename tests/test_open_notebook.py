@@ -147,8 +147,8 @@ def test_a_server_that_cannot_be_asked_from_here_is_told_of(workshop: Desk, rest
     far = {**known, "root_dir": str(notebook.parent), "pid": os.getpid()}
     others = {"socket": {**far, "sock": "/run/lab.sock"}, "node": {**far, "hostname": "192.0.2.7"}}
     files = [runtime / f"jpserver-{name}.json" for name in others]
-    for file, told in zip(files, others.values(), strict=True):
-        file.write_text(json.dumps(told))
+    for file, info in zip(files, others.values(), strict=True):
+        file.write_text(json.dumps(info))
     try:
         told = "\n".join(lines_of(workshop, "add", str(notebook), "plot"))
         assert "(/run/lab.sock: it listens on a socket file, which is not asked)" in told
