@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +22,9 @@ from tests.support.waiting import patient, wait_for
 
 RUNS_WITHIN = patient(120.0)
 DECLARED = {"accelerator": "cpu", "extras": ["inside-extra"]}
+HIDES_CURSOR, SHOWS_CURSOR = "\x1b[?25l", "\x1b[?25h"
+BLOCK = '# /// script\n# dependencies = ["inside-extra"]\n# ///\n'
+HEADER = "# ---\n# torch_env:\n#   extras: [inside-extra]\n# ---\n"
 pytestmark = [pytest.mark.torch, pytest.mark.network, pytest.mark.slow]
 
 
@@ -88,6 +95,38 @@ def test_an_overlay_is_in_use_while_a_command_runs_in_it(tmp_path: Path, env: di
     )
 
 
+def test_a_terminal_is_as_it_was_when_the_command_begins(tmp_path: Path, env: dict[str, str]) -> None:
+    """The cursor that the progress has hidden is back, and nothing of the progress stands on its line."""
+    path = write_notebook(tmp_path / "terminal.ipynb", torch_env={"accelerator": "cpu"})
+    shown = on_a_terminal({**env, "TERM": "xterm-256color"}, tmp_path, "exec", path, "--", "echo", "begun")
+    assert HIDES_CURSOR in shown
+    progress, found, after = shown.rpartition(SHOWS_CURSOR)
+    assert found, shown
+    assert HIDES_CURSOR not in after
+    assert "begun" not in progress
+    *_, line = re.split(r"\x1b\[2K", after)  # which erases a line
+    assert re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip("\r\n") == "begun"
+
+
+def on_a_terminal(env: dict[str, str], folder: Path, *words: object) -> str:
+    """What ``jupyter overlay`` with these words, and what it becomes, write on a terminal of their own."""
+    ours, theirs = pty.openpty()
+    with (
+        os.fdopen(ours, "rb", buffering=0) as terminal,
+        subprocess.Popen(
+            command(*words), cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs
+        ) as child,
+    ):
+        os.close(theirs)
+        parts = []
+        with contextlib.suppress(OSError):  # EIO: nobody has the other side any more
+            while part := terminal.read(1 << 16):
+                parts.append(part)
+        shown = b"".join(parts).decode(errors="replace")
+        assert child.wait(RUNS_WITHIN) == 0, shown
+    return shown
+
+
 # --- run ---------------------------------------------------------------------------------------------
 
 
@@ -125,3 +164,19 @@ def test_a_run_can_have_packages_that_the_notebook_does_not_declare(
     assert not place.exists()
     assert json.loads(out.read_text())["metadata"]["torch_env"] == DECLARED
     assert "No module named 'passing_extra'" in typed(env, tmp_path, "run", path).stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("block.py", f"{BLOCK}\n{{}}\n"), ("header.py", f"{HEADER}\n# %%\n{{}}\n")]
+)
+def test_a_text_notebook_keeps_its_packages_where_a_run_has_more(
+    tmp_path: Path, env: dict[str, str], name: str, text: str
+) -> None:
+    """jupytext makes Markdown or a raw cell of what declares them; the file counts."""
+    path = tmp_path / name
+    path.write_text(text.format("import inside_extra, passing_extra; print(inside_extra.__file__)"))
+    out = tmp_path / "out.ipynb"
+    done = typed(env, tmp_path, "run", path, "--with", "passing-extra", "--output", out)
+    assert done.returncode == 0, done.stderr
+    assert "/torch-overlays/scratch-" in printed_in(out)
+    assert "torch_env" not in json.loads(out.read_text())["metadata"]

@@ -107,6 +107,21 @@ def test_outputs_go_into_the_notebook_itself_where_that_is_asked_for(desk: Desk)
     assert [cell["execution_count"] for cell in notebook["cells"]] == [1, None]
 
 
+def test_a_notebook_that_is_saved_while_it_runs_is_not_overwritten(desk: Desk) -> None:
+    """Its outputs go to a new file, which is named to people and to machines."""
+    save = "text = open('book.ipynb').read(); open('book.ipynb', 'w').write(text.replace('old', 'new'))"
+    path = desk.notebook(save, "print('old')")
+    done = desk.type("run", path, "--output", path, "--json")
+    assert done.returncode == 0, done.stderr
+    beside = desk.home / "book.executed.ipynb"
+    assert "print('new')" in path.read_text()
+    assert printed_in(path) == ""
+    assert printed_in(beside) == "old\n"
+    assert json.loads(done.stdout)["output"] == str(beside)
+    assert "book.ipynb was changed while the cells ran" in done.stderr
+    assert str(beside) in done.stderr
+
+
 def test_a_failing_cell_is_told_and_those_after_it_do_not_run(desk: Desk) -> None:
     """Exit status 1, the traceback and the cell's number on stderr, and what there is in the output."""
     path = desk.notebook("print('one')", "1 / 0", "print('three')")

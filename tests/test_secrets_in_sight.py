@@ -182,3 +182,43 @@ def test_a_password_on_the_command_line_is_refused(bench: Bench, words: tuple[st
     assert "which everybody on this machine can read now" in done.stderr
     assert "~/.netrc" in done.stderr
     assert "pw-on-a-line" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("base", "create", "cpu", "--find-links", "https://8d7f2e51c0b94a6f9e13@h/wheels"),
+        ("run", "no.ipynb", "-p", "rate", "1", "--with", "x @ https://me:pw@h/x.whl"),
+        ("exec", "no.ipynb", "--TorchOverlay.index_template=https://:pw@h/{tag}", "--", "true"),
+        ("add", "no.ipynb", "--", "git+https://me:p@ss@h/x"),
+    ],
+)
+def test_whatever_we_read_ourselves_is_looked_at(bench: Bench, words: tuple[str, ...]) -> None:
+    """A token that stands alone is one too, and so is a password that has an @ in it."""
+    done = bench.command(*words, check=False)
+    assert done.returncode == 2
+    assert "which everybody on this machine can read now" in done.stderr
+    assert "****@" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "no.ipynb", "-p", "path", "abfss://data@acct.dfs.core.windows.net/x"),
+        ("run", "no.ipynb", "-p", "db", "postgresql://root@localhost/db"),
+        ("run", "no.ipynb", "-p", "db", "postgresql://root:own@localhost/db"),
+        ("exec", "no.ipynb", "--", "echo", "https://me@host/x"),
+        ("exec", "no.ipynb", "--", "curl", "https://me:own@host/x"),
+        ("exec", "no.ipynb", "echo", "https://me@host/x"),
+        ("add", "no.ipynb", "git+https://git@host/x"),
+        ("show", "no.ipynb", "--TorchOverlay.index_template=https://VssSessionToken@host/{tag}"),
+    ],
+)
+def test_what_holds_no_password_and_what_is_the_users_own_is_let_through(
+    bench: Bench, words: tuple[str, ...]
+) -> None:
+    """A user's name alone is no secret; values of parameters and commands to run never reach pip."""
+    done = bench.command(*words, check=False)
+    assert done.returncode == 2
+    assert "password" not in done.stderr
+    assert "no.ipynb" in done.stderr

@@ -210,3 +210,13 @@ def test_a_policy_that_comes_later_lets_no_other_package_take_its_place(desk: De
         assert "packages cannot come from a directory or a repository" in told["failure"]["what"]
     finally:
         config.unlink()
+
+
+def test_a_run_with_more_packages_takes_none_of_that_name_from_an_index(desk: Desk, repository: str) -> None:
+    """The index has another one; what is there for one run only comes from indexes alone."""
+    notebook = desk.write("with-more", "1")
+    desk.command("add", str(notebook), repository)
+    done = desk.command("run", str(notebook), "--with", "needed", check=False)
+    assert done.returncode == 2
+    assert "of-git comes from" in done.stderr
+    assert "takes packages from indexes alone" in done.stderr

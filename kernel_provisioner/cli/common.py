@@ -7,9 +7,10 @@ import difflib
 import json
 import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,14 +215,36 @@ class OverlayApp(PlainHelp, JupyterApp):
 
 def _refuse_secrets(argv: Sequence[str]) -> None:
     """Raise InvalidRequest for an address with a password: every user can read a command line."""
-    for word in argv:
-        if (shown := without_credentials(word)) != word and "ssh://" not in word:
+    for word in _ours(argv):
+        if _SECRET.search(word) and "ssh://" not in word:
             raise InvalidRequest(
-                f"{shown} was given with a password, which everybody on this machine can read now",
+                f"{without_credentials(word)} was given with a password, which everybody on this machine "
+                "can read now",
                 why="command lines are no secret: ps shows them to every user",
                 fix="change that password, and keep it in ~/.netrc, which pip and uv read; or keep the\n"
                 "address of the PyTorch packages, with it, in the variable TORCH_OVERLAY_INDEX",
             )
+
+
+_SECRET = re.compile(
+    r"://[^/?#\s'\"]*:[^/?#\s'\"]+@"  # user:password@
+    r"|https?://(?=[A-Za-z_-]*[0-9])[\w-]{20,}@",  # a token alone; a user's name is shorter
+    re.ASCII,
+)
+
+
+def _ours(argv: Sequence[str]) -> Iterator[str]:
+    """The words that mean something to us: no values of ``run -p``, no command that ``exec`` is to run."""
+    words = iter(argv)
+    command = "".join(argv[1:2])
+    for word in words:
+        if command == "exec" and word == "--":
+            return
+        if command == "run" and word == "-p":
+            for _ in ("NAME", "VALUE"):
+                next(words, None)
+        else:
+            yield word
 
 
 class PlacedApp(OverlayApp):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..runs.enter import become_inside
+from ..runs.enter import prepare_inside
 from .common import KernelApp
 from .progress import progress_on
 
@@ -26,4 +26,7 @@ class ExecApp(KernelApp):
     def run(self) -> int | None:
         notebook, *command = self.words(2, None)
         with progress_on(self.messages, passing=True) as progress:
-            become_inside(notebook, command, self.settings(), kernel=self.kernel, tell=progress.step)
+            inside = prepare_inside(
+                notebook, command, self.settings(), kernel=self.kernel, tell=progress.step
+            )
+        inside.become()  # after the progress has ended: it hides the cursor of a terminal

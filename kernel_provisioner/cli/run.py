@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from traitlets import List, Unicode
 
-from ..errors import OverlayError
-from ..notebook.text import is_text
+from ..errors import InvalidRequest
+from ..overlay.sources import sources_of
 from ..runs.kernels import Prospect, prospect
-from ..system.files import replace_text
+from ..runs.output import Output, Written
 from .common import KernelApp
 from .progress import progress_on
 
@@ -25,7 +22,9 @@ class RunApp(KernelApp):
     """Run all cells of a notebook, in the notebook's own overlay on a shared torch.
 
     The overlay is created if needed; JupyterLab uses the same one. Cells run in the notebook's directory. The
-    notebook file is not changed; --output writes a copy with the outputs, even if a cell fails.
+    notebook file is not changed; --output writes a copy with the outputs, even if a cell fails. If another
+    program changes that file while the cells run, as JupyterLab does when it saves, the file is kept, and the
+    copy goes to a new file beside it.
 
     Exit status: 0 all cells ran; 1 a cell failed, and the cells after it did not run; 2 no cell ran, because
     no base fits or the overlay could not be built (the message names the cause and the fix).
@@ -66,7 +65,7 @@ class RunApp(KernelApp):
     def run(self) -> int | None:
         """Run the notebook; see the class."""
         (name,) = self.words(1, 1)
-        target = _target(self.output)
+        target = Output.at(self.output) if self.output else None
         ahead = prospect(name, self.kernel, self.settings())
 
         from ..runs.execute import execute, load_notebook
@@ -81,8 +80,10 @@ class RunApp(KernelApp):
                 nb = load_notebook(ahead.path)
                 inject(nb, values)
                 if self.packages:
+                    _refuse_own_sources(ahead)
                     progress.note(f"with {', '.join(self.packages)}, for this run only")
-                    with declaring_more(nb, self.packages, allow_urls=self.settings().policy.urls):
+                    urls = self.settings().policy.urls
+                    with declaring_more(nb, ahead.outlook.request, self.packages, allow_urls=urls):
                         outcome = execute(
                             nb, ahead.path, ahead.kernel.name, progress, self.config, passing=True
                         )
@@ -95,9 +96,10 @@ class RunApp(KernelApp):
                 if ahead.outlook.base.manifest.id == before:
                     raise outcome.refusal
                 # The builder found another base that holds the extras: what a person would restart for.
+            written: Written | None = None
             if target:
-                _write(target, nb, ahead.path)
-                progress.note(f"wrote {target}")
+                written = target.write(nb, ahead.path)
+                progress.note(written.notice or f"wrote {written.path}")
         if outcome.cell:
             traceback = outcome.traceback if sys.stderr.isatty() else _plain(outcome.traceback)
             print(f"{traceback}\njupyter overlay: code cell {outcome.cell} failed", file=sys.stderr)
@@ -109,7 +111,7 @@ class RunApp(KernelApp):
             "status": "failed" if status else "ok",
             "cell": outcome.cell or None,
             "error": _plain(outcome.error),
-            "output": str(target) if target else None,
+            "output": str(written.path) if written else None,
             "seconds": round(outcome.seconds, 3),
         }
         self.emit(data, [] if status else [f"{ahead.path.name} ran in {outcome.seconds:.1f} s"])
@@ -126,6 +128,18 @@ def _introduction(ahead: Prospect) -> list[str]:
     ]
 
 
+def _refuse_own_sources(ahead: Prospect) -> None:
+    """Raise InvalidRequest where packages come from this machine: an index may have others of their names."""
+    own = sources_of(ahead.outlook.directory, ahead.outlook.request.extras)
+    if own:
+        raise InvalidRequest(
+            f"this run cannot have other packages: {'; '.join(source.told for source in own)}",
+            field="--with",
+            why="an overlay for one run takes packages from indexes alone",
+            fix=f"jupyter overlay add {ahead.path.name} PACKAGE  adds what --with names",
+        )
+
+
 def _joined(argv: Sequence[str]) -> list[str]:
     """The words of the command line, those after ``-p`` as one: ``name=value``."""
     words, joined = list(argv), []
@@ -136,52 +150,6 @@ def _joined(argv: Sequence[str]) -> list[str]:
         if word == "-p" and len(words) > 1:
             joined.append(f"{words.pop(0)}={words.pop(0)}")
     return joined
-
-
-def _target(output: str) -> Path | None:
-    """Where to write, looked at before anything runs; raises OverlayError."""
-    if not output:
-        return None
-    target = Path(output).absolute()
-    try:
-        target = Path(os.path.realpath(target))  # a link stays a link
-        kind = target.stat().st_mode
-    except FileNotFoundError:
-        kind = stat.S_IFREG
-    except (OSError, ValueError) as error:  # a name that is too long, or links in a circle
-        raise OverlayError(
-            f"{output!r} cannot be written", why=str(error), fix="name another file: --output FILE"
-        ) from error
-    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-        why = "that is a device or a pipe"
-        raise OverlayError(f"{target} cannot be written", why=why, fix="name a file: --output FILE")
-    if is_text(target):
-        raise OverlayError(
-            f"{target.name} cannot hold outputs",
-            why="a text notebook has the code and the text of a notebook only",
-            fix=f"--output {target.stem}.ipynb",
-        )
-    if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
-        raise OverlayError(
-            f"{target} cannot be written",
-            why="that is a directory"
-            if target.is_dir()
-            else f"{target.parent} is no directory that you can write",
-            fix="name a file in a directory of yours: --output FILE",
-        )
-    return target
-
-
-def _write(target: Path, nb: Any, source: Path) -> None:
-    """Write whole or not at all: it may be the notebook itself. Nobody may read it who can not read that."""
-    import nbformat
-
-    try:
-        like = target if target.exists() else source
-        text = nbformat.writes(nb) + "\n"  # type: ignore[no-untyped-call]
-        replace_text(target, text, mode=like.stat().st_mode & 0o777)
-    except OSError as error:
-        raise OverlayError(f"{target} cannot be written", why=str(error), fix="name another file") from error
 
 
 def _plain(text: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from ..base import registry
@@ -14,15 +15,31 @@ from ..inkernel.shared.settle import settle, settle_added
 from ..launch.acquire import hold_overlay
 from ..overlay.environment import kernel_environment
 from ..settings import Settings
-from ..system import processes
+from ..system import locks, processes
 from .kernels import prospect
 from .prebuild import Ahead, Tell
 
 
-def become_inside(
+@dataclasses.dataclass(frozen=True)
+class Inside:
+    """A command that is ready to run in a notebook's environment, which ``held`` keeps in use."""
+
+    command: Sequence[str]
+    env: Mapping[str, str]
+    held: Sequence[locks.Lock]
+
+    def become(self) -> NoReturn:
+        """Let the command take this process's place; raises CommandFailed where it cannot be started.
+
+        Nothing of this process runs after that: a terminal has to be as the command expects it.
+        """
+        processes.become(self.command, env=self.env, keep_fds=[lock.fd for lock in self.held])
+
+
+def prepare_inside(
     notebook: str, command: Sequence[str], settings: Settings, *, kernel: str, tell: Tell
-) -> NoReturn:
-    """Let ``command`` take this process's place, in the notebook's environment; raises OverlayError.
+) -> Inside:
+    """Make the notebook's environment ready for ``command``; raises OverlayError.
 
     Who runs it consents, as who runs a cell does: packages may be built from source, and are moved in. The
     overlay is in use for as long as the command runs.
@@ -45,4 +62,4 @@ def become_inside(
             why="neither in its packages, nor in the base, nor on PATH",
             fix=f"jupyter overlay add {notebook} PACKAGE  adds the package that has it",
         )
-    processes.become(command, env=env, keep_fds=[lock.fd for lock in held])
+    return Inside(command, env, held)

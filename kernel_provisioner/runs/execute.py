@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import copy
 import dataclasses
@@ -186,10 +187,7 @@ class _Run:
                 ) from error
             finally:
                 self.outcome.seconds = time.monotonic() - started
-                if client.kc is not None:
-                    client.kc.stop_channels()
-                if manager.has_kernel:
-                    await manager.shutdown_kernel(now=self._cancelled)
+                await client.end(manager, now=self._cancelled)
         _judge(self._nb, self.outcome)
 
 
@@ -213,6 +211,17 @@ class _Client(NotebookClient):
         self._total = sum(_runs(cell) for cell in nb.cells)
         self.on_cell_execute = self._begin
         self.on_cell_executed = self._end
+
+    async def end(self, manager: AsyncKernelManager, *, now: bool) -> None:
+        """End the kernel and let go of all that belongs to it; ``now``: without asking it first."""
+        # nbclient leaves this registered where a start fails, and it then fails itself when Python ends.
+        atexit.unregister(self._cleanup_kernel)
+        if self.kc is not None:
+            self.kc.stop_channels()
+        # After a start that failed nbclient has let go of the manager and has closed its sockets, while
+        # ``has_kernel`` stays true for a process that ended by itself: there is nobody to talk to.
+        if self.km is not None and manager.has_kernel:
+            await manager.shutdown_kernel(now=now)
 
     def process_message(
         self, msg: dict[str, Any], cell: NotebookNode, cell_index: int

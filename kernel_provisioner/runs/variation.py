@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import keyword
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from ..errors import InvalidRequest
-from ..model.request import parse_request
+from ..model.request import Request, parse_request
 from ..notebook.contents import KEY
 from ..notebook.extras import with_added
 
@@ -40,7 +41,7 @@ def inject(nb: NotebookNode, values: Mapping[str, object]) -> None:
     """
     if not values:
         return
-    lines = ["# Parameters", *(f"{name} = {value!r}" for name, value in values.items())]
+    lines = ["# Parameters", *(f"{name} = {_literal(value)}" for name, value in values.items())]
     cell = nbformat.v4.new_code_cell("\n".join(lines), metadata={"tags": [_INJECTED]})  # type: ignore[no-untyped-call]
     if nb.nbformat_minor < 5:  # cells had no names then
         del cell["id"]
@@ -54,14 +55,18 @@ def inject(nb: NotebookNode, values: Mapping[str, object]) -> None:
 
 
 @contextlib.contextmanager
-def declaring_more(nb: NotebookNode, requirements: Sequence[str], *, allow_urls: bool) -> Iterator[None]:
-    """Let ``nb`` declare ``requirements`` too, for as long as the context lasts; raises InvalidRequest."""
+def declaring_more(
+    nb: NotebookNode, request: Request, requirements: Sequence[str], *, allow_urls: bool
+) -> Iterator[None]:
+    """Let ``nb`` declare ``request`` and ``requirements``, for as long as the context lasts.
+
+    ``request`` is what a launch reads from the notebook's file: jupytext puts parts of a text notebook's
+    declaration where nobody looks for it in memory. Raises InvalidRequest.
+    """
     parse_request({"extras": list(requirements)}, allow_urls=allow_urls)
     metadata: dict[str, Any] = nb.metadata
     before = metadata.get(KEY)
-    said = before if isinstance(before, Mapping) else {}
-    extras = said.get("extras")
-    metadata[KEY] = {**said, "extras": with_added(extras if isinstance(extras, list) else [], requirements)}
+    metadata[KEY] = {**_declaration(request), "extras": with_added(request.extras, requirements)}
     try:
         yield
     finally:
@@ -69,6 +74,25 @@ def declaring_more(nb: NotebookNode, requirements: Sequence[str], *, allow_urls:
             del metadata[KEY]
         else:
             metadata[KEY] = before
+
+
+def _declaration(request: Request) -> dict[str, object]:
+    """The ``torch_env`` that asks for ``request``; what a PEP 723 block in a cell repeats counts once."""
+    said = {
+        "accelerator": request.accelerator,
+        "torch": request.torch,
+        "requires-python": request.requires_python,
+        "exclude-newer": request.exclude_newer,
+        "lock": request.lock.as_dict() if request.lock else None,
+    }
+    return {key: value for key, value in said.items() if value}
+
+
+def _literal(value: object) -> str:
+    """``value`` in Python, where NaN and the infinities have no literals; as papermill writes them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float({str(value)!r})"
+    return repr(value)
 
 
 def _value(text: str) -> object:
