@@ -66,6 +66,29 @@ def test_an_upgraded_package_leaves_nothing_of_the_old_one(bench: Bench, entered
     assert not list(entered.path.glob("lib/python*/site-packages/moves-1.0.dist-info"))
 
 
+def test_files_beside_the_overlays_own_are_those_of_packages(bench: Bench, entered: Built) -> None:
+    """As wheels with ``data_files=[("", ["LICENSE"])]`` bring it: of two the later is there, as in a venv."""
+    for name, version in (("licensed", "1.0"), ("licensed", "2.0"), ("licensed-too", "1.0")):
+        stem = name.replace("-", "_")
+        data = {f"{stem}-{version}.data/data/LICENSE": f"{name} {version}"}
+        bench.publish(name, version, files={f"{stem}.py": "", **data})
+    for wanted, now in (("licensed<2", "licensed 1.0"), ("licensed>=2", "licensed 2.0"),
+                        ("licensed-too", "licensed-too 1.0")):  # fmt: skip
+        answer = add(bench, entered, wanted)
+        assert "changed" in answer, answer
+        assert (entered.path / "LICENSE").read_text() == now
+    assert "compatible" in bench.pip(entered, "check")
+
+
+def test_no_package_takes_the_name_of_a_file_of_the_overlays_own(bench: Bench, entered: Built) -> None:
+    """Whatever packages there say that they have brought."""
+    bench.publish("brings-license", files={"brings.py": "", "brings_license-1.0.data/data/LICENSE": ""})
+    add(bench, entered, "brings-license")
+    for number, name in enumerate(("pip.conf", "pyvenv.cfg", "build.json", layout.ENTERED)):
+        bench.publish(f"takes-{number}", files={"takes.py": "", f"takes_{number}-1.0.data/data/{name}": ""})
+        assert f"would replace {name} of the overlay itself" in add(bench, entered, f"takes-{number}")["what"]
+
+
 @pytest.mark.parametrize(
     ("wheel", "said"),
     [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +44,41 @@ def test_a_replaced_package_brings_its_own_module_whatever_that_is_called(bench:
     assert built.content["replaced"] == {"py-odd": ["1.0", "2.0"]}
     bench.enter(built)
     assert built.python("import odd; print(odd.__version__)") == "2.0"
+
+
+def test_directories_that_nobody_imports_are_in_nobodys_way(bench: Bench) -> None:
+    """Many wheels pack their ``tests``: the later one's are imported, as in one environment."""
+    for name in ("packs-tests", "packs-more-tests"):
+        own = f"{name.replace('-', '_')}/__init__.py"
+        files = {own: "", "tests/__init__.py": f"whose = {name!r}\n", "docs/conf.py": f"whose = {name!r}\n"}
+        bench.publish(name, files={**files, f"tests/test_{name.rpartition('-')[0][-1]}.py": ""})
+    private = bench.environment("packs", "torch", "ipykernel", "packs-tests")
+    built = bench.overlay(bench.adopt(private).base, "packs-more-tests")
+    assert built.ready, built.told
+    bench.enter(built)
+    bench.install(private, "packs-more-tests")
+    code = (
+        "import packs_tests, packs_more_tests, tests.test_e, docs.conf; print(tests.whose, docs.conf.whose)"
+    )
+    alone = subprocess.run([private / "bin/python", "-Ic", code], capture_output=True, text=True, check=True)
+    assert built.python(code) == alone.stdout.strip() == "packs-more-tests packs-more-tests"
+
+
+@pytest.mark.parametrize(
+    "wheel",
+    [{"requires": ["torch==2.6.0"]}, {"entry_points": {"console_scripts": {"it": "scripts.it:main"}}}],
+    ids=["it is built against torch", "a command of the base runs it"],
+)
+def test_what_is_fixed_or_runs_is_not_hidden_whatever_its_name(bench: Bench, wheel: dict[str, Any]) -> None:
+    """A command of the base would fail in the overlay; what torch's stack holds is nobody's to replace."""
+    name = f"has-scripts-{next(iter(wheel)).replace('_', '-')}"
+    files = {"scripts/__init__.py": "", "scripts/it.py": "def main(): pass\n"}
+    bench.publish(name, files=files, **wheel)
+    bench.publish("more-scripts", files={"scripts/__init__.py": ""})
+    base = bench.create("cpu", packages=[name]).base
+    built = bench.overlay(base, "more-scripts", notebook=f"{name}.ipynb")
+    assert not built.ready
+    assert "would hide scripts" in built.told
 
 
 def test_a_file_that_would_hide_a_shared_namespace_is_taken_out(bench: Bench) -> None:

@@ -172,6 +172,7 @@ def test_commands_data_and_headers_are_each_overlays_own(bench: Bench) -> None:
         "tool_shed-1.0.data/scripts/shed.py": "#!python\nimport sys; print(sys.prefix)\n",
         "tool_shed-1.0.data/data/share/shed/data.txt": "here",
         "tool_shed-1.0.data/headers/shed.h": "int x;",
+        "tool_shed-1.0.data/data/bin/helpers/run": "#!/bin/sh\necho helped\n",
     }, entry_points={"console_scripts": {"shed": "tool_shed:main"}})  # fmt: skip
     for built in two(bench, "tool-shed"):
         for command in ("shed", "shed.py"):
@@ -179,6 +180,7 @@ def test_commands_data_and_headers_are_each_overlays_own(bench: Bench) -> None:
             assert done.stdout.strip() == str(built.path)
         assert (built.path / "share/shed/data.txt").read_text() == "here"
         assert list(built.path.glob("include/**/shed.h"))
+        assert "helped" in (built.path / "bin/helpers/run").read_text()
 
 
 def test_metadata_of_linked_packages_is_complete(bench: Bench) -> None:

@@ -22,6 +22,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from ..errors import BaseNotFound, CommandFailed
+from ..inkernel.shared.environment import loader_environment
 from ..inkernel.shared.packages import RECEIPT
 from ..model.accelerators import ECOSYSTEM, is_accelerator_library, tag_of_torch
 from ..model.manifest import BaseManifest
@@ -53,8 +54,7 @@ def probe(
     """
     words = [str(python), "-I", "-B", str(_PROBE), *(["--torch", *beside] if torch else [])]
     env = {"HOME": environ.get("HOME", "/"), "PATH": os.defpath, "CUDA_VISIBLE_DEVICES": ""}
-    if "LD_LIBRARY_PATH" in environ:
-        env["LD_LIBRARY_PATH"] = environ["LD_LIBRARY_PATH"]
+    env |= loader_environment(environ)
     try:
         done = processes.run(words, env=env, timeout=_TORCH_DEADLINE).check(f"{python} does not answer")
     except CommandFailed as error:

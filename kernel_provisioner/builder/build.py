@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BuildFailed, InstallFailed, OverlayError
-from ..inkernel.shared import layout, links
+from ..inkernel.shared import layout
 from ..inkernel.shared.packages import named_in
 from ..overlay import store
 from ..overlay.guards import Terms, give_way_to_uv
@@ -33,7 +33,7 @@ from .solution import Solution, without_wheel
 from .solve import Solver
 from .spec import BuildSpec
 from .stage import Installed, readdress, verify
-from .supply import entries_in, lay, lock_of, supply
+from .supply import entries_in, lay, lock_of, make_room, supply
 
 if TYPE_CHECKING:
     from .consistency import Distribution
@@ -168,7 +168,7 @@ def _install(
         else:
             (staging / "lib").mkdir(parents=True)
             link_lib64(staging)
-        in_the_way = lay(spec, supplied, staging, solution.replaced)
+        lay(spec, supplied, staging, solution.replaced)
         receipts.result()
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -194,8 +194,7 @@ def _install(
         supplied.names,
         _imported_from(spec),
     )
-    if in_the_way:
-        links.free(spec.generation.path, in_the_way)
+    make_room(spec, supplied, staging, solution.replaced)
     readdress(staging, python, spec.generation.python)
     if not spec.adds and any(package["name"] == "uv" for package in installed):
         give_way_to_uv(spec.generation.path, site_packages(spec.generation.path))

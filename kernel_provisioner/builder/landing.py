@@ -14,8 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InstallFailed
-from ..inkernel.shared import layout
-from ..inkernel.shared.links import ANCHOR
+from ..inkernel.shared import layout, links
 from ..inkernel.shared.packages import canonical
 from ..model.manifest import BaseManifest
 from ..overlay.nested import MODULE
@@ -32,6 +31,13 @@ _NO_MODULES = (".data", ".dist-info", ".egg-info", ".pth", ".start")
 _NAMED = 8  # files that a message names
 _STRANGE = "an extra brings files that its RECORD does not name: {}"
 _NOBODY_KNOWS = "nobody can say whether they are what its author packed"
+_LINKS = ("lib64", links.ANCHOR)
+"""What both an overlay and a staging directory have, as links that are the same."""
+# What packages pack by mistake, or for those who read their sources; no other package imports it.
+_UNUSED = frozenset({
+    "benchmark", "benchmarks", "conftest", "demo", "demos", "doc", "docs", "example", "examples", "notebooks",
+    "integration_tests", "sample", "samples", "scripts", "test", "tests", "tutorials", "unit_tests",
+})  # fmt: skip
 _LENT = "uv"  # the module by which an overlay lends the server's uv
 _LATER = frozenset({
     layout.ADDING, layout.ENTERED, layout.FAILED, layout.OVERLAY, layout.STAGING, "torch_extensions",
@@ -102,18 +108,18 @@ def overwrites_overlay(staging: Path, planned: Collection[str]) -> list[str]:
     """
     overlay = staging.parent
     taken = {entry.name for entry in os.scandir(overlay) if not entry.is_dir(follow_symlinks=False)}
-    taken = (taken | _LATER) - {
-        ".lock",
-        "lib64",
-        ANCHOR,
-    }  # uv's own, in every prefix; links that are the same in both
-    found = [path for path in staging.iterdir() if path.name in taken]
+    taken -= {".lock", *_LINKS}  # the first is uv's own, in every prefix
+    met = {path.name for path in staging.iterdir()} & (taken | _LATER)
+    if met:
+        met -= _of_packages(overlay) - _LATER
+    found = [staging / name for name in met]
+    found += [path for name in _LINKS if os.path.lexists(path := staging / name) and not path.is_symlink()]
     found += [path for path in staging.glob("bin/*") if not _is_command(path.name)]
     found += _of_another_kind(staging, overlay)
-    own = {HOOK, MODULE, layout.BASE_PATHS, *([] if _LENT in planned else [_LENT])}
+    modules = {HOOK, MODULE, layout.BASE_PATHS, *([] if _LENT in planned else [_LENT])}
     for home in (path for path in staging.glob("lib/python*") if path.is_dir()):
         found += [path for path in home.iterdir() if path.name != "site-packages"]
-        found += [path for name, path in _entries(home / "site-packages") if name in own]
+        found += [path for name, path in _entries(home / "site-packages") if name in modules]
     return sorted({path.relative_to(staging).as_posix() for path in found})
 
 
@@ -138,16 +144,17 @@ def unnamed(site: Path, names: Collection[str]) -> list[str]:
 def hidden(site: Path, base: BaseManifest, replaced: Iterable[str]) -> list[str]:
     """Paths below ``site`` that would hide a module of the base, with no right to.
 
-    A distribution that replaces the base's own of that name has the right. Directories that ``.pth``
-    files add to the import path are judged as ``site`` is.
+    A distribution that replaces the base's own of that name has the right. So has any where the base's is
+    of the kind that nobody imports (``tests``): in one environment the later one takes that place, too.
+    Directories that ``.pth`` files add to the import path are judged as ``site`` is.
     """
     own = frozenset(replaced)
     found: list[Path] = []
     for root in (site, *(place for _, _, place in _path_lines(site) if place and place != site)):
         for module, path in _modules(root):
             if module in base.modules:
-                found += [] if base.modules[module] in own else [path]
-            elif module in base.namespaces:
+                found += [] if base.modules[module] in own or _is_unused(module, base) else [path]
+            elif module in base.namespaces and not _is_unused(module, base):
                 theirs = _in_base(base, module)
                 met = _meeting(path, theirs) if path.is_dir() else [(path, theirs)]
                 found += [path for path, others in met if not _all_belong(others, base, own)]
@@ -174,6 +181,16 @@ def namespace_hiders(site: Path, base: BaseManifest) -> list[Path]:
     for name in base.namespaces:
         found += _inits_in_namespace(site / name, _in_base(base, name))
     return sorted(found)
+
+
+def _of_packages(overlay: Path) -> set[str]:
+    """The files in an overlay's own directory that packages in it have brought."""
+    found = set()
+    for site in overlay.glob("lib/python*/site-packages"):
+        names = {canonical(info.name.partition("-")[0]) for info in records.dist_infos(site)}
+        rows = links.named_by(site, names)
+        found |= {os.path.relpath(site / row, overlay) for row in rows if row.startswith("../")}
+    return found
 
 
 def _is_command(name: str) -> bool:
@@ -229,17 +246,39 @@ def _name_in_namespace(path: Path) -> str:
     return path.name if ".so." in path.name else path.name.split(".")[0]
 
 
+def _is_unused(module: str, base: BaseManifest) -> bool:
+    """Whether this module of the base is of those that nobody imports: by its name, and by all that is known.
+
+    It is none where torch's stack or the kernel brings it, or a command of the base runs it.
+    """
+    if module not in _UNUSED:
+        return False
+    places = [path for site in base.site_dirs for name, path in _entries(Path(site)) if name == module]
+    owners = {base.modules.get(module, ""), *_owners(places, base)}
+    if not owners.isdisjoint(base.fixed_in(kernel=True)):
+        return False
+    named = re.compile(rf"=\s*{module}\s*[.:]")
+    files = (path for site in base.site_dirs for path in Path(site).glob("*-info/entry_points.txt"))
+    return not any(named.search(path.read_text(encoding="utf-8", errors="replace")) for path in files)
+
+
 def _all_belong(paths: Sequence[Path], base: BaseManifest, own: frozenset[str]) -> bool:
     """Whether these files and directories of the base belong to distributions of these names alone."""
+    owners = _owners(paths, base) if own else []
+    return bool(owners) and own.issuperset(owners)
+
+
+def _owners(paths: Sequence[Path], base: BaseManifest) -> list[str]:
+    """The distributions of the base that these files and directories of it belong to."""
     owners = []
-    for path in paths if own else ():
+    for path in paths:
         for site in (Path(place) for place in base.site_dirs if path.is_relative_to(place)):
             inside = path.relative_to(site).as_posix()
             for dist_info in records.dist_infos(site):
                 with contextlib.suppress(OSError):  # Debian's packages have no RECORD
                     if any(f"{row}/".startswith(f"{inside}/") for row in records.paths(dist_info)):
                         owners.append(canonical(dist_info.name.split("-")[0]))
-    return bool(owners) and own.issuperset(owners)
+    return owners
 
 
 def _inits_in_namespace(staged: Path, theirs: Sequence[Path]) -> Iterator[Path]:

@@ -14,8 +14,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import CommandFailed, InstallFailed
 from ..inkernel.shared import layout, links
+from ..inkernel.shared.environment import loader_environment
 from ..inkernel.shared.packages import canonical
+from ..inkernel.shared.settle import links_in_the_way
 from ..model.manifest import BaseManifest
 from ..overlay.skeleton import shebang_for, shebangs_for, site_packages
 from ..store import entry as entries
@@ -77,44 +80,74 @@ def materials_of(spec: BuildSpec, solution: Solution) -> dict[str, Material | No
     return {package["name"]: material_of(package, place) for package in solution.packages}
 
 
-def lay(spec: BuildSpec, supplied: Supply, staging: Path, gone: Collection[str] = ()) -> set[str]:
-    """Lay the entries into ``staging``, beside what was unpacked there. Raises OSError.
+def lay(spec: BuildSpec, supplied: Supply, staging: Path, gone: Collection[str] = ()) -> None:
+    """Lay the entries into ``staging``, beside what was unpacked there; ``make_room`` is to follow.
 
-    ``gone`` are distributions of the overlay that make room. Returns those that do not, and whose links are
-    in the way: directories that what is laid has a part in, and plugins where pytest comes.
+    ``gone`` are distributions of the overlay that are removed before anything is moved in. Raises OSError.
     """
     own = site_packages(spec.generation.path)
     site = staging / own.relative_to(spec.generation.path)
     site.mkdir(parents=True, exist_ok=True)
-    met: set[str] = set()
     leaving = links.named_by(own, gone)
 
     def shared(path: str) -> bool:
         there = own / path
         if there.is_symlink() and path not in leaving:
-            met.add(path)
             return True
         return _is_shared(spec.manifest, path) or (there.is_dir() and not there.is_symlink())
 
-    comes = PYTEST in {*supplied.names, *supplied.others}
     Stage(
         staging,
         site,
+        beside=own,
         shebang=shebang_for(spec.generation.python),
         shared=shared,
-        pytest=comes or PYTEST in spec.manifest.distributions or any(own.glob(f"{PYTEST}-*.dist-info")),
+        pytest=_brings_pytest(supplied)
+        or PYTEST in spec.manifest.distributions
+        or any(own.glob(f"{PYTEST}-*.dist-info")),
     ).lay(supplied.entries)
-    return (links.owners(own, met) | (_linked_plugins(own) if comes else set())) - set(gone)
 
 
-def _linked_plugins(site: Path) -> set[str]:
-    """The distributions that are links, and files where pytest is."""
-    infos = ((info, links.entry_of(info)) for info in site.glob("*.dist-info"))
-    return {
-        canonical(info.name.partition("-")[0])
-        for info, entry in infos
-        if entry and entries.placed_as_files_for(entry) == PLUGIN
-    }
+def make_room(spec: BuildSpec, supplied: Supply, staging: Path, gone: Collection[str] = ()) -> None:
+    """Let links of the overlay become files where what is staged has a part in what they lead to.
+
+    So do those of plugins where pytest comes, and of libraries that look for what is staged. ``gone`` are
+    distributions that are removed before anything is moved in. Raises OSError, and InstallFailed where a
+    link stays in the way: it may lead into the store.
+    """
+    overlay = spec.generation.path
+    own = site_packages(overlay)
+    leaving = links.named_by(own, gone)
+
+    def in_the_way() -> set[str]:
+        return {os.path.relpath(link, own) for link in links_in_the_way(staging, overlay)} - leaving
+
+    staged = staging / own.relative_to(overlay)
+    linked = links.owners(own, in_the_way()) | _not_served(own, staged, pytest=_brings_pytest(supplied))
+    if only := linked - set(gone):
+        links.free(overlay, only)
+    if left := sorted(in_the_way()):
+        raise InstallFailed(
+            f"an extra would write through {os.path.normpath(own / left[0])}, which is a link",
+            why="no package of this environment has put it there, or what it leads to is gone",
+            fix="restart the kernel, and remove the link if that does not help",
+        )
+
+
+def _brings_pytest(supplied: Supply) -> bool:
+    return PYTEST in {*supplied.names, *supplied.others}
+
+
+def _not_served(own: Path, staged: Path, *, pytest: bool) -> set[str]:
+    """The distributions below ``own`` that are links, and are to be files beside what is staged."""
+    found = set()
+    for info in own.glob("*.dist-info"):
+        entry = links.entry_of(info)
+        facts = entries.facts_of(entry) if entry else {}
+        reached = any(os.path.lexists(staged / path) for path in facts.get("reaches", ()))
+        if reached or (pytest and facts.get("as_files") == PLUGIN):
+            found.add(canonical(info.name.partition("-")[0]))
+    return found
 
 
 def lock_of(solution: Solution, names: Collection[str]) -> str:
@@ -142,13 +175,25 @@ def compile_new(spec: BuildSpec, *, wait: bool = False) -> None:
     if wait:
         compile_entries(spec, used)
     elif words := _compiling(spec, used):
-        processes.spawn(words, env={}, log=spec.generation.path / layout.BUILDER_LOG)
+        log = spec.generation.path / layout.BUILDER_LOG
+        processes.spawn(words, env=loader_environment(os.environ), log=log)
 
 
 def compile_entries(spec: BuildSpec, used: Sequence[str]) -> None:
-    """Compile the bytecode of these entries, where that has not been done, and wait for it."""
+    """Compile the bytecode of these entries, where that has not been done, and wait for it.
+
+    They serve without it: where it cannot be, that is logged.
+    """
     if words := _compiling(spec, used):
-        processes.run(words, env={}, timeout=_COMPILES_WITHIN)
+        env = loader_environment(os.environ)
+        try:
+            processes.run(words, env=env, timeout=_COMPILES_WITHIN).check(
+                "the bytecode of packages in the wheel store was not compiled"
+            )
+        except CommandFailed as error:
+            import logging  # a builder, whom a cell waits for, starts faster without
+
+            logging.getLogger(__name__).warning("%s: %s", error.what, error.why)
 
 
 def _compiling(spec: BuildSpec, used: Sequence[str]) -> Sequence[str]:

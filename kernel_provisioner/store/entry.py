@@ -140,11 +140,12 @@ def bytes_of(path: str) -> int:
     return 0
 
 
-def placed_as_files_for(path: str) -> str:
-    """Why an entry needs files in some overlays; nothing where links serve it, or that cannot be read."""
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        return str(json.loads(read_bytes(f"{path}/{FACTS}"))["as_files"])
-    return ""
+def facts_of(path: str) -> Mapping[str, Any]:
+    """What is known of the entry at ``path``; nothing where that cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
+        facts = json.loads(read_bytes(f"{path}/{FACTS}"))
+        return facts if isinstance(facts, dict) else {}
+    return {}
 
 
 def faults(entry: Entry) -> list[records.Fault]:

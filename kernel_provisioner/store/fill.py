@@ -155,7 +155,7 @@ def _split(
             fix="remove the extra that does so: that package is broken or hostile",
         )
     for script in sorted((new / PREFIX / "bin").glob("*")):
-        content = b"" if script.is_symlink() else script.read_bytes()
+        content = b"" if script.is_symlink() or not script.is_file() else script.read_bytes()
         if form := next((form for form in shebangs if content.startswith(form)), b""):
             script.write_bytes(SHEBANG + content.removeprefix(form).removeprefix(b"\n"))
 
@@ -193,7 +193,7 @@ def _describe(new: Path, info: str, inside: str, material: Material) -> None:
     scripts = [
         path.name
         for path in sorted((new / PREFIX / "bin").glob("*"))
-        if path.read_bytes()[: len(SHEBANG)] == SHEBANG
+        if path.is_file() and path.read_bytes()[: len(SHEBANG)] == SHEBANG
     ]
     facts: dict[str, Any] = {
         "schema": entries.SCHEMA,

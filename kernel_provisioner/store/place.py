@@ -1,8 +1,8 @@
 """Lay entries of the store into an environment that is being staged: by links, where links serve.
 
 A directory becomes one link, unless others have a part in it: where a second wheel brings it, and where the
-base or the overlay has it as a namespace. Then it is a real directory, with links in it. A part that comes
-later makes room for itself: ``%overlay add`` by ``supply.lay``, an install by hand by ``inkernel.free``.
+base or the overlay has it as a namespace. Then it is a real directory, with links in it. For a part that
+comes later ``%overlay add`` makes room by ``supply.make_room``, an install by hand by ``inkernel.free``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Stage:
     """An environment that is being staged at ``prefix``, with site-packages ``site`` in it.
 
     ``shebang`` is the first line of its scripts. ``shared`` tells of a directory below site-packages
-    whether others than these packages have a part in it. ``pytest``: it has that, or is about to.
+    whether others than these packages have a part in it. ``beside`` is the site-packages of what is there
+    already. ``pytest``: it has that, or is about to.
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class Stage:
         prefix: Path,
         site: Path,
         *,
+        beside: Path,
         shebang: str,
         shared: Callable[[str], bool] = lambda _: False,
         pytest: bool = False,
     ) -> None:
-        self._prefix, self._site = prefix, site
+        self._prefix, self._site, self._beside = prefix, site, beside
         self._inside = site.relative_to(prefix).as_posix()
         self._shebang, self._shared, self._pytest = shebang, shared, pytest
         self._by: dict[str, tuple[Entry, str]] = {}  # path below site → whose link it is, and to what
@@ -55,8 +57,9 @@ class Stage:
         laid = list(entries)
         if laid and os.path.lexists(anchor := f"{self._prefix}/{ANCHOR}"):
             raise FileExistsError(errno.EEXIST, "a package brings a file of that name", anchor)
+        sites = [*(entry.site for entry in laid), str(self._beside)]
         for entry in laid:
-            if _serves_by_links(entry, laid, pytest=self._pytest):
+            if _serves_by_links(entry, sites, pytest=self._pytest):
                 self._link(entry)
             else:
                 self._copy(entry)
@@ -154,6 +157,11 @@ class Stage:
             for name in names:
                 source = f"{folder}/{name}"
                 path = name if inside == "." else f"{inside}/{name}"
+                if path.startswith("lib64/"):  # a link to the other
+                    path = f"lib/{path.removeprefix('lib64/')}"
+                if path.split("/")[0] == ANCHOR:
+                    what = "a package brings a file of that name"
+                    raise FileExistsError(errno.EEXIST, what, f"{self._prefix}/{path}")
                 if path.startswith(f"{self._inside}/"):
                     below = path.removeprefix(f"{self._inside}/")
                     if "/" in below:
@@ -166,8 +174,6 @@ class Stage:
     def _lay_file(self, source: str, path: str, entry: Entry, *, copies: bool) -> tuple[str, str]:
         """One file outside of site-packages; its hash and size where it is the environment's own."""
         place = Path(self._prefix, path)
-        if path == ANCHOR:
-            raise FileExistsError(errno.EEXIST, "a package brings a file of that name", str(place))
         if os.path.lexists(place):
             place.unlink()
         if os.path.dirname(path) == "bin" and os.path.basename(source) in entry.facts["scripts"]:
@@ -222,11 +228,9 @@ class Stage:
         write_new(f"{self._site}/{entry.facts['info']}/RECORD", text.getvalue())
 
 
-def _serves_by_links(entry: Entry, others: Sequence[Entry], *, pytest: bool) -> bool:
+def _serves_by_links(entry: Entry, sites: Sequence[str], *, pytest: bool) -> bool:
     """Whether links serve a wheel: not where its libraries look for those of another one here."""
     reason = entry.facts["as_files"]
     if reason and (pytest or reason != PLUGIN):
         return False
-    return not any(
-        os.path.exists(f"{other.site}/{path}") for path in entry.facts["reaches"] for other in others
-    )
+    return not any(os.path.exists(f"{site}/{path}") for path in entry.facts["reaches"] for site in sites)

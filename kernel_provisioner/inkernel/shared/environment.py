@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+_LIBRARIES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # where the system's loader looks: Linux, macOS
 # How to find programs, files, certificates and proxies, and in which language to speak.
 # Everything else (tokens of JupyterHub and clouds above all) stays behind.
 _INHERITED = frozenset({
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP", "TERM",
     "COLUMNS", "NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy",
-    "no_proxy", "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS", "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH", "SDKROOT", "CUDA_HOME", "CUDA_PATH", "ROCM_HOME", "ROCM_PATH",
+    "no_proxy", "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS", *_LIBRARIES, "SDKROOT",
+    "CUDA_HOME", "CUDA_PATH", "ROCM_HOME", "ROCM_PATH",
 })  # fmt: skip
 _INHERITED_PREFIXES = ("LC_", "XDG_", "UV_", "PIP_", "TORCH_OVERLAY_PAUSE")
 # Settings that bind a package manager to an environment other than the one we name.
@@ -56,6 +57,11 @@ def command_environment(environ: Mapping[str, str]) -> dict[str, str]:
         **builder_environment(environ),
         **{name: environ[name] for name in _PLACES if name in environ},
     }
+
+
+def loader_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of ``environ`` without which some Pythons, those of clusters say, find no libraries."""
+    return {name: environ[name] for name in _LIBRARIES if name in environ}
 
 
 def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:

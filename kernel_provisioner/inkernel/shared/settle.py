@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import flock
+from . import flock, links
 from .layout import ADDING, BASE_PATHS, ENTER_LOCK, ENTERED, OVERLAY, STAGING
 from .packages import RECEIPT, canonical
 
@@ -37,6 +37,9 @@ def settle(overlay: Path, state: dict[str, Any]) -> None:
 
 def settle_added(overlay: Path) -> None:
     """Move in what ``%overlay add`` has staged and committed, if there is anything."""
+    if not (overlay / ADDING).exists():
+        return
+    _make_room(overlay)
     with flock.exclusive(overlay / ENTER_LOCK), contextlib.suppress(FileNotFoundError):
         adding = json.loads((overlay / ADDING).read_bytes())
         if adding["gone"]:
@@ -45,6 +48,19 @@ def settle_added(overlay: Path) -> None:
         _move_in(overlay)
         _write(overlay / OVERLAY, adding["state"])
         (overlay / ADDING).unlink()
+
+
+def links_in_the_way(staging: Path, overlay: Path) -> list[Path]:
+    """The links of ``overlay`` where ``staging`` has directories, whose files would land behind the links."""
+    found = []
+    for entry in os.scandir(staging):
+        if entry.is_dir(follow_symlinks=False):
+            place = overlay / entry.name
+            if place.is_symlink():
+                found.append(place)
+            elif place.is_dir():
+                found += links_in_the_way(Path(entry), place)
+    return found
 
 
 def remove(own: Path, overlay: Path, gone: Collection[str], *, only_receipts: bool = False) -> None:
@@ -78,6 +94,19 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     new.replace(path)
 
 
+def _make_room(overlay: Path) -> None:
+    """Let links be files where what is staged has a part in what they lead to.
+
+    A build does so before it counts. Those of earlier versions did not: what they left could not be moved in.
+    """
+    with contextlib.suppress(FileNotFoundError):  # another kernel moved it just now
+        gone = json.loads((overlay / ADDING).read_bytes())["gone"]
+        own = site_packages(overlay)
+        found = {os.path.relpath(link, own) for link in links_in_the_way(overlay / STAGING, overlay)}
+        if owners := links.owners(own, found) - set(gone):
+            links.free(overlay, owners)
+
+
 def _move_in(overlay: Path) -> None:
     staging = overlay / STAGING
     if staging.is_dir():
@@ -103,10 +132,15 @@ def _remove_files(record: Path, own: Path, overlay: Path) -> None:
 
 
 def _merge(source: Path, target: Path) -> None:
+    """Move ``source`` to ``target``; never through a link there, which may lead into the wheel store."""
     with contextlib.suppress(FileNotFoundError):  # no locks here, and another kernel moved it just now
-        if not target.exists() or not source.is_dir() or source.is_symlink():
+        if not source.is_dir() or source.is_symlink() or not os.path.lexists(target):
             source.replace(target)
             return
+        if target.is_symlink():
+            raise OSError(
+                errno.ELOOP, "a directory of a package would be moved in through a link", str(target)
+            )
         for entry in list(os.scandir(source)):
             _merge(Path(entry.path), target / entry.name)
 
