@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from kernel_provisioner.errors import BuildFailed, UvUnusable
 from kernel_provisioner.system.permissions import danger_at, make_private, refuse_strangers
+from tests.support.parts import need
 
 
 def test_a_private_path_is_nobody_elses(tmp_path: Path) -> None:
@@ -36,6 +38,49 @@ def test_a_directory_for_everybody_is_a_danger_to_what_lies_in_it(tmp_path: Path
     danger = danger_at(way)
     assert danger is not None
     assert danger.remedy == f"chmod o-w '{way}'"
+
+
+WHO_CAN_CHANGE = """
+import sys
+from pathlib import Path
+from kernel_provisioner.system.permissions import danger_at
+danger = danger_at(Path(sys.argv[1]))
+print(danger.how if danger else "nobody else")
+"""
+
+
+@pytest.mark.parametrize(
+    ("group", "of", "how"),
+    [
+        (54321, [], "its group (gid 54321), whose people are not known here, may write to it"),
+        (54321, [54321], "nobody else"),
+        (65534, [65534], "its group (gid 65534), whose people are not known here, may write to it"),
+    ],
+    ids=["no group of ours", "the group of a container's volume", "a group that a container does not know"],
+)
+def test_a_group_without_a_name_is_nobodys_only_where_it_is_ours(
+    tmp_path: Path, group: int, of: list[int], how: str
+) -> None:
+    """A shared disk may have members of it that this machine does not know."""
+    need(os.geteuid() == 0, "root, who can give a directory to a group")
+    need(not _has_name(54321), "a group number without a name")
+    place = tmp_path / "store"
+    place.mkdir()
+    os.chown(place, -1, group)
+    place.chmod(0o2775)
+    words = [sys.executable, "-c", WHO_CAN_CHANGE, str(place)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        words, env=env, cwd="/", extra_groups=of, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == how
+
+
+def _has_name(group: int) -> bool:
+    try:
+        return bool(grp.getgrgid(group))
+    except KeyError:
+        return False
 
 
 @pytest.mark.parametrize("link", ["absolute", "relative", "upwards", "of a link"])

@@ -80,6 +80,14 @@ def test_a_root_of_somebody_else_is_refused(tmp_path: Path) -> None:
         Store(root).prepare()
 
 
+def test_a_system_that_knows_no_noexec_flag_has_no_such_disk(
+    overlays: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python on macOS has no such constant; a launch asks for it."""
+    monkeypatch.delattr(os, "ST_NOEXEC", raising=False)
+    assert overlays.noexec() == ""
+
+
 def test_generations_count_up_and_the_newest_comes_first(overlays: Store) -> None:
     """Also beyond four digits, and whatever else lies there."""
     directory = overlays.root / "book"

@@ -1,4 +1,7 @@
-"""An order to build that no kernel waits for: tried out in a directory that goes afterwards."""
+"""An order to build that no kernel waits for: tried out in a directory that goes afterwards.
+
+What a command leaves that was killed goes with the next prune: nobody holds its lock.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,13 @@ from ..model.request import Request
 from ..overlay import store
 from ..overlay.skeleton import write_skeleton
 from ..settings import Settings
+from ..system import locks
 from ..uv.discovery import uv_path
 from .spec import BuildSpec
+
+PREFIX = "trial-"
+LOCK = "trial.lock"
+_WAIT = 10.0  # seconds for somebody who looks whether it is held
 
 
 @contextlib.contextmanager
@@ -23,7 +31,10 @@ def trial(
 ) -> Iterator[tuple[BuildSpec, Path]]:
     """The order that ``request`` is on ``base``, and a directory for the files of its build."""
     root.prepare()
-    with tempfile.TemporaryDirectory(prefix="trial-", dir=root.root) as name:
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX, dir=root.root) as name,
+        locks.exclusive(Path(name, LOCK), timeout=_WAIT),
+    ):
         generation = store.Generation(Path(name, "overlay"))
         generation.path.mkdir()
         write_skeleton(generation.path, base, uv=uv_path())

@@ -27,6 +27,7 @@ from ..system import locks
 from ..system.pause_points import pause
 from .decide import Policy, removable
 from .scan import Found, Overlay, look_at, scan
+from .trials import left_trials, taken
 from .wheels import Wheel, unused
 
 TRASH = ".trash"
@@ -101,6 +102,7 @@ def collect(
             except (LockTimeout, FileNotFoundError):
                 collected.busy.append(overlay.directory)
             _empty(root / TRASH)
+        _sweep_trials(root, now, collected, tell, dry_run=dry_run)
         _sweep_locks(root, now, collected, dry_run=dry_run)
         if not dry_run:
             _sweep_rename_notes(root)
@@ -204,6 +206,24 @@ def _empty(trash: Path) -> None:
                 with contextlib.suppress(OSError):
                     make_writable(entry)
                 remove_tree(entry)
+
+
+def _sweep_trials(
+    root: Path, now: float, collected: Collected, tell: Callable[[Removed], None] | None, *, dry_run: bool
+) -> None:
+    """Remove what commands have left that were killed while they tried out an order."""
+    for trial in left_trials(root, now):
+        removed = Removed(trial / "overlay", "", "the command that made it was killed", usage([trial]))
+        with contextlib.nullcontext(True) if dry_run else taken(trial) as free:
+            if not free:
+                continue
+            if tell:
+                tell(removed)
+            collected.removed.append(removed)
+            if not dry_run:
+                _discard(root, trial)
+    if not dry_run:
+        _empty(root / TRASH)
 
 
 def _sweep_locks(root: Path, now: float, collected: Collected, *, dry_run: bool) -> None:

@@ -163,6 +163,8 @@ class Gate:
         try:
             if not flock.take(lock, fcntl.LOCK_EX):
                 return False
+            with contextlib.suppress(OSError):
+                os.utime(lock)  # the sign of life of the builder until it gives one itself
             with (self._info.path / BUILDER_LOG).open("ab") as log:
                 subprocess.Popen(
                     [*words, "--lock-fd", str(lock)],

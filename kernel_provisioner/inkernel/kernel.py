@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import os
 import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 from ipykernel import kernelapp
@@ -19,8 +21,10 @@ from .gate import Gate, Interrupted
 from .magics import OverlayMagics
 from .outer import OverlayFailed
 from .read_by_torch import Readings
+from .shared import flock
 from .shared.failures import failure_lines
 from .shared.info import Info
+from .shared.layout import LAUNCH_LOCK, USE_LOCK
 from .wording import told_in_cell
 
 
@@ -59,10 +63,8 @@ class OverlayKernel(IPythonKernel):
         if FORKED.readings:
             self._ipython.events.register("post_run_cell", self._tell_read_by_torch)
         self._spare_queue = False
-        self._leaving = False
         self._terminated = False
         self._in_folder = False
-        atexit.register(self._leave)
 
     async def do_execute(
         self,
@@ -123,15 +125,22 @@ class OverlayKernel(IPythonKernel):
             self.io_loop.add_callback(self.io_loop.stop)
 
     async def do_shutdown(self, restart: bool) -> dict[str, Any]:  # noqa: FBT001 - ipykernel's signature
-        """Note that this is the end. Some clients only send this, and leave no provisioner to clean up."""
-        self._leaving = not restart
+        """Note that this is the end. Some clients only send this, and leave no provisioner to clean up.
+
+        Where the client ends right after it, ipykernel ends this process within a second: so that of all that
+        is to be done at the end this is the first.
+        """
+        if not restart and self._info.scratch:
+            atexit.register(self._leave)
         reply: dict[str, Any] = super().do_shutdown(restart)  # ipykernel's own is no coroutine
         return reply
 
     def _leave(self) -> None:
-        """Take an overlay along that nobody can come back to."""
-        if self._leaving and self._info.scratch:
-            shutil.rmtree(self._info.path.parent, ignore_errors=True)
+        """Take an overlay along that nobody can come back to, and nobody else uses."""
+        for fd in self._info.held:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        remove_unused(self._info.path.parent)
 
     def _abort_queues(self, *args: Any, **kwargs: Any) -> None:
         """Abort the cells behind a failed one, but not for code that a client ran on its own account.
@@ -209,6 +218,23 @@ class OverlayKernel(IPythonKernel):
             "payload": [],
             **error,
         }
+
+
+def remove_unused(directory: Path) -> None:
+    """Remove the overlays of a kernel without a notebook, where no other kernel uses one or is about to.
+
+    What stays is the collector's.
+    """
+    with contextlib.suppress(OSError):
+        launching = flock.open_file(directory / LAUNCH_LOCK, create=False)
+        try:
+            overlays = directory.glob(f"*/{USE_LOCK}")
+            if flock.take(launching, fcntl.LOCK_EX) and not any(
+                flock.is_held(path, fcntl.LOCK_EX) for path in overlays
+            ):
+                shutil.rmtree(directory, ignore_errors=True)
+        finally:
+            os.close(launching)
 
 
 class IPKernelApp(kernelapp.IPKernelApp):

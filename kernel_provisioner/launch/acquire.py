@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import registry
-from ..errors import CorruptState
+from ..errors import CorruptState, UvUnusable
 from ..inkernel.shared import heartbeat, layout
 from ..inkernel.shared.environment import INDEX_VARIABLE, builder_environment
 from ..inkernel.shared.packages import by_hand, named_in
@@ -19,7 +19,7 @@ from ..notebook.find import FoundNotebook
 from ..overlay import store
 from ..overlay.added import drop_decided
 from ..overlay.guards import Terms
-from ..overlay.skeleton import has_guards, renew_hook, write_interpreter, write_receipts
+from ..overlay.skeleton import has_guards, renew_hook, renew_lent, write_interpreter, write_receipts
 from ..settings import Settings
 from ..system import locks, processes
 from ..system.pause_points import pause
@@ -82,7 +82,7 @@ def claim(
             try:
                 state = generation.state()
                 if state is store.State.READY:
-                    with contextlib.suppress(OSError):  # on a read-only disk it serves as it is
+                    with contextlib.suppress(OSError, UvUnusable):  # on a read-only disk it serves as it is
                         _renew(generation, base, terms)
                 frozen = state is store.State.BUILDING and heartbeat.is_frozen(generation.path)
                 if state is not store.State.ABANDONED and not frozen:
@@ -127,10 +127,11 @@ def claim(
 
 
 def _renew(generation: store.Generation, base: registry.RegisteredBase, terms: Terms) -> None:
-    """Give an overlay of an earlier version what it lacks; raises OSError."""
+    """Give an overlay of an earlier version or another place what it lacks; raises OSError, UvUnusable."""
+    renew_hook(generation.path, base)
     if not has_guards(generation.path):
         write_receipts(generation.path, base, terms, uv=uv_path())
-    renew_hook(generation.path, base)
+    renew_lent(generation.path, base)
 
 
 def _note(generation: store.Generation, says: dict[str, Any]) -> None:
@@ -201,6 +202,8 @@ def start_builder(generation: store.Generation, settings: Settings, *options: st
     The credentials that ``settings`` may hold reach it by its environment, which no other user can read.
     """
     with locks.exclusive(generation.path / layout.BUILDER_LOCK, timeout=_LAUNCH_WAIT) as lock:
+        with contextlib.suppress(OSError):
+            os.utime(lock.fd)  # the builder's sign of life until it gives one itself
         processes.spawn(
             [*builder_command(), str(generation.path), *options, "--lock-fd", str(lock.fd)],
             env={**builder_environment(os.environ), INDEX_VARIABLE: settings.index_template},

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     found = dataclasses.replace(seen, client=client).notebook()
     launch = prepare(
-        found, pinned=pinned, settings=load_settings, environ=environ, kernel_id=f"pid{os.getpid()}"
+        found, pinned=pinned, settings=load_settings, environ=environ, kernel_id=os.urandom(8).hex()
     )
     for lock in launch.held:
         os.set_inheritable(lock.fd, True)

@@ -110,7 +110,7 @@ def _prepare(
     root = store.Store(Path(settings.overlay_root))
     root.prepare()
     kept = root.notebook_dir(found.path) if found.path else None
-    directory = kept or root.scratch_dir(kernel_id or f"pid{os.getpid()}")
+    directory = kept or root.scratch_dir(kernel_id or os.urandom(8).hex())
     asked = with_additions(read_request(found, settings), settings, directory)
     request = asked.whole
     chosen, held = choose_and_hold(request, pinned, settings, root)

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..inkernel.shared import layout
-from ..inkernel.shared.packages import named_in
+from ..inkernel.shared.packages import canonical, named_in
 from ..system import locks
 from ..system.files import replace_text
 
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
     from ..model.request import Request
 
 _WAIT = 10.0  # seconds for a launch of the same notebook
@@ -42,9 +44,9 @@ def added_names(directory: Path) -> list[str]:
 def remember(directory: Path, declared: Sequence[str], new: Iterable[str]) -> None:
     """Let ``new`` requirements be in the overlays to come. Raises OSError, LockTimeout."""
     with locks.exclusive(directory / layout.LAUNCH_LOCK, timeout=_WAIT):
-        fresh = {named_in(text): Addition(text, _of_name(declared, named_in(text))) for text in new}
-        before = {named_in(addition.requirement): addition for addition in _counting(directory, declared)}
-        _write(directory, {**before, **fresh}.values())
+        before = [addition.requirement for addition in _counting(directory, declared)]
+        whole = merged(before, [*new])
+        _write(directory, [Addition(text, _of_name(declared, named_in(text))) for text in whole])
 
 
 def forget(directory: Path, names: Iterable[str]) -> list[str]:
@@ -64,9 +66,16 @@ def drop_decided(directory: Path, declared: Sequence[str]) -> None:
 
 
 def merged(declared: Iterable[str], added: Sequence[str]) -> tuple[str, ...]:
-    """What is to be installed: an addition takes the place of what is declared of the same package."""
-    names = set(map(named_in, added))
-    return (*(extra for extra in declared if named_in(extra) not in names), *added)
+    """What is to be installed: an addition takes the place of what is declared of the same package.
+
+    Of that the extras stay (``pkg[a]``). What is declared for other environments (markers) than the addition
+    keeps its marker, and is bound to no version where the addition is for all. Pure: to merge one after the
+    other comes to the same as to merge both.
+    """
+    found = list(declared)
+    for new in added:
+        found = _with(found, new)
+    return tuple(found)
 
 
 def with_added(request: Request, added: Sequence[str]) -> Request:
@@ -77,6 +86,43 @@ def with_added(request: Request, added: Sequence[str]) -> Request:
 
     extras = merged(request.extras, added)
     return dataclasses.replace(request, extras=extras, stale=request.stale or request.lock is not None)
+
+
+def _with(extras: Sequence[str], new: str) -> list[str]:
+    """``extras`` with ``new`` at the end; see ``merged``."""
+    name = named_in(new)
+    if all(named_in(extra) != name for extra in extras):
+        return [*extras, new]
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        asked = Requirement(new)
+        same = {extra: Requirement(extra) for extra in extras if named_in(extra) == name}
+    except InvalidRequirement:  # in a file that somebody has changed
+        return [*(extra for extra in extras if named_in(extra) != name), new]
+    marker = str(asked.marker or "")
+    alike = [one for one in same.values() if str(one.marker or "") == marker]
+    parts = _parts(asked).union(*map(_parts, alike))
+    found = []
+    for extra in extras:
+        one = same.get(extra)
+        if one is None or (marker and one not in alike):
+            found.append(extra)
+        elif one not in alike and (more := _parts(one) - parts):
+            found.append(f"{name}{_bracketed(more)}; {one.marker}")
+    if parts == _parts(asked):
+        return [*found, new]
+    source = f" @ {asked.url} " if asked.url else str(asked.specifier)
+    return [*found, f"{name}{_bracketed(parts)}{source}{f'; {marker}' if marker else ''}".strip()]
+
+
+def _parts(requirement: Requirement) -> set[str]:
+    """The names in the brackets of ``pkg[a,b]``."""
+    return set(map(canonical, requirement.extras))
+
+
+def _bracketed(parts: Iterable[str]) -> str:
+    return f"[{','.join(sorted(parts))}]"
 
 
 def _counting(directory: Path, declared: Sequence[str]) -> list[Addition]:

@@ -6,15 +6,20 @@ packages that need it do not put another in its place, which would hold nothing 
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import shlex
+import shutil
 from pathlib import Path
 
 from ..base.registry import RegisteredBase
 from ..inkernel.shared import layout
-from ..inkernel.shared.packages import LENT, RECEIPT
+from ..inkernel.shared.packages import LENT, RECEIPT, is_receipt
 from ..model.accelerators import TAGS
-from ..system.files import make_directory, write_new
-from ..uv.discovery import uv_version
+from ..model.manifest import BaseManifest
+from ..system.files import make_directory, replace_text, write_new
+from ..uv.discovery import uv_path, uv_version
 
 OWN_UV = "uv.own"
 """The name in ``bin`` of a uv that is the overlay's own; ``bin/uv`` runs it."""
@@ -39,6 +44,8 @@ for word; do
 done
 exec "$uv" "$@"
 """
+_HEAD = _BIN_UV[: _BIN_UV.index("uv={uv}")]
+_LONGEST = 64 * 1024  # bytes of it, at most; a uv that somebody has installed has millions
 _UV_INIT = '''"""The uv that came with kernel-provisioner, lent to this environment."""
 
 
@@ -72,17 +79,7 @@ def lend_uv(prefix: Path, site: Path, base: RegisteredBase, *, uv: str, from_pyt
     # uv then asks PyTorch's own host for torch even where the installed one will do, and fails where
     # it cannot be reached: not on a base whose torch had to come from elsewhere.
     backend = from_pytorch and manifest.tag in TAGS and manifest.from_pytorch and manifest.installer != "pip"
-    words = {
-        "uv": uv,
-        "own": bin_uv.with_name(OWN_UV),
-        "python": bin_uv.with_name("python"),
-        "lent_uv": _LENT_UV,
-        "project": prefix / layout.PROJECT,
-        "project_uv": _PROJECT_UV.format(repr(str(_LENT_UV.parents[2]))),
-        "prefix": prefix,
-        "backend": manifest.tag if backend else "",
-    }
-    write_new(bin_uv, _BIN_UV.format(**{name: shlex.quote(str(word)) for name, word in words.items()}), 0o755)
+    write_new(bin_uv, _script(prefix, uv, manifest.tag if backend else ""), 0o755)
     if "uv" in manifest.distributions:
         return []
     make_directory(site / LENT)
@@ -91,6 +88,70 @@ def lend_uv(prefix: Path, site: Path, base: RegisteredBase, *, uv: str, from_pyt
     version = uv_version()
     _write_receipt(site, "uv", version)
     return [f"uv=={version}"]
+
+
+def lent_script(prefix: Path) -> str:
+    """``bin/uv`` of an overlay, where it is what was lent; empty where somebody has put a uv in its place."""
+    with contextlib.suppress(OSError), (prefix / "bin" / "uv").open("rb") as file:
+        text = file.read(_LONGEST).decode("utf-8", "surrogateescape")
+        return text if text.startswith(_HEAD) else ""
+    return ""
+
+
+def is_served_by_us(script: str) -> bool:
+    """Whether a ``bin/uv`` leads to files of this installation, and to a uv that is there."""
+    return f" {shlex.quote(str(_LENT_UV))} " in script and os.access(_program(script), os.X_OK)
+
+
+def renew_uv(prefix: Path, script: str, base: BaseManifest) -> None:
+    """Let ``bin/uv``, which is ``script``, lead to this installation; a uv of the base's it runs as before.
+
+    Raises OSError, and UvUnusable where this installation has none.
+    """
+    program = _program(script)
+    if not ("uv" in base.distributions and os.access(program, os.X_OK)):
+        program = uv_path()
+    backend = re.search(r'"\$uv" ([\w.]+) "\$@"', script)
+    text = _script(prefix, program, backend[1] if backend else "")
+    replace_text(prefix / "bin" / "uv", text, mode=0o755, durable=False)
+
+
+def renew_receipt(site: Path) -> str:
+    """Let the version that is lent now count as installed; empty where another uv does.
+
+    Raises OSError, and UvUnusable where there is none to lend.
+    """
+    uv_path()
+    version = uv_version()
+    ours = [info for info in site.glob("uv-*.dist-info") if is_receipt(info)]
+    for info in ours:
+        if info.name != f"uv-{version}.dist-info":
+            _write_receipt(site, "uv", version)
+            shutil.rmtree(info)
+    return version if ours else ""
+
+
+def _script(prefix: Path, uv: str, backend: str) -> str:
+    """The text of ``bin/uv``."""
+    words = {
+        "uv": uv,
+        "own": prefix / "bin" / OWN_UV,
+        "python": prefix / "bin" / "python",
+        "lent_uv": _LENT_UV,
+        "project": prefix / layout.PROJECT,
+        "project_uv": _PROJECT_UV.format(repr(str(_LENT_UV.parents[2]))),
+        "prefix": prefix,
+        "backend": backend,
+    }
+    return _BIN_UV.format(**{name: shlex.quote(str(word)) for name, word in words.items()})
+
+
+def _program(script: str) -> str:
+    """The uv that a ``bin/uv`` runs where no other is the overlay's own; empty where it does not say."""
+    with contextlib.suppress(ValueError):  # a quotation that does not end
+        if found := re.search(r"^uv=(.+)$", script, re.MULTILINE):
+            return "".join(shlex.split(found[1])[:1])
+    return ""
 
 
 def _write_receipt(site: Path, name: str, version: str) -> None:

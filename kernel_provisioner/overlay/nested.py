@@ -8,10 +8,12 @@ leads to one module, and that to the installation that has made the overlay.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..base.kernels import own_kernels
-from ..system.files import make_directory, write_new
+from ..system.files import make_directory, read_bytes, replace_text, write_new
 
 MODULE = "_torch_overlay_provisioner"
 _REAL = Path(__file__).parents[1] / "inkernel" / "nested.py"
@@ -40,8 +42,38 @@ def write_provisioner(prefix: Path, site: Path) -> None:
         if not text:
             with (receipt / "RECORD").open("a", encoding="utf-8") as record:
                 record.write(f"{receipt.name}/{points.name},,\n")
-    write_new(site / f"{MODULE}.py", _STUB.format(real=str(_REAL)))
+    write_new(site / f"{MODULE}.py", _stub())
     for name, spec in own_kernels().items():
-        directory = prefix / "share" / "jupyter" / "kernels" / name
+        directory = _kernels(prefix) / name
         make_directory(directory)
-        write_new(directory / "kernel.json", json.dumps(spec, indent=1) + "\n")
+        write_new(directory / "kernel.json", _text(spec))
+
+
+def renew_provisioner(prefix: Path, site: Path, *, always: bool) -> None:
+    """Let Jupyter in an overlay that another installation made start torch kernels by this one.
+
+    ``always``: whatever is there. Nothing where it could start none. Raises OSError.
+    """
+    module = site / f"{MODULE}.py"
+    try:
+        said = read_bytes(str(module))
+    except FileNotFoundError:
+        return
+    if said == _stub().encode(errors="surrogateescape") and not always:
+        return
+    for name, spec in own_kernels().items():
+        make_directory(_kernels(prefix) / name)
+        replace_text(_kernels(prefix) / name / "kernel.json", _text(spec), durable=False)
+    replace_text(module, _stub(), durable=False)  # last: it says that all is
+
+
+def _stub() -> str:
+    return _STUB.format(real=str(_REAL))
+
+
+def _kernels(prefix: Path) -> Path:
+    return prefix / "share" / "jupyter" / "kernels"
+
+
+def _text(spec: Mapping[str, Any]) -> str:
+    return json.dumps(spec, indent=1) + "\n"

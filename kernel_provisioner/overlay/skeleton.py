@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from ..inkernel.shared.packages import canonical
 from ..model.manifest import BaseManifest
 from ..system.files import make_directory, read_bytes, replace_text, write_new
 from .guards import BUILD_CONSTRAINTS, CONSTRAINTS, Terms, write_guards
-from .nested import write_provisioner
+from .lent import is_served_by_us, lent_script, renew_receipt, renew_uv
+from .nested import renew_provisioner, write_provisioner
 
 PREFIX_MARK = "@overlay@"
 # Import lines in .pth files end with Python 3.18; a .start file takes their place from 3.15 on, and
@@ -122,6 +124,25 @@ def renew_hook(prefix: Path, base: RegisteredBase) -> None:
     text = _hook_module(base, prefix)
     if read_bytes(path) != text.encode(errors="surrogateescape"):
         replace_text(Path(path), text, durable=False)
+
+
+def renew_lent(prefix: Path, base: RegisteredBase) -> None:
+    """Let an overlay use this installation where it names another, which may be gone; one small read if not.
+
+    Never where that is a uv of its user's. Raises OSError, and UvUnusable where there is no uv to lend.
+    """
+    script = lent_script(prefix)
+    if is_served_by_us(script):
+        return
+    site = _site_packages(prefix, base.manifest)
+    renew_provisioner(prefix, site, always=bool(script))
+    if not script:
+        return
+    if "uv" not in base.manifest.distributions and (version := renew_receipt(site)):
+        constraints = prefix / CONSTRAINTS
+        text = constraints.read_text(encoding="utf-8", errors="surrogateescape")
+        replace_text(constraints, re.sub(r"(?m)^uv==.*$", f"uv=={version}", text), durable=False)
+    renew_uv(prefix, script, base.manifest)  # last: it says that all is
 
 
 def missing_receipts(prefix: Path, base: RegisteredBase) -> list[str]:

@@ -155,7 +155,7 @@ class Store:
     def noexec(self) -> str:
         """What the root's disk keeps from running, where it is mounted ``noexec``; else nothing."""
         with contextlib.suppress(OSError):
-            if os.statvfs(self.root).f_flag & os.ST_NOEXEC:
+            if os.statvfs(self.root).f_flag & getattr(os, "ST_NOEXEC", 0):  # macOS has none
                 return (
                     f"{self.root} is on a disk that is mounted noexec: packages with compiled parts and"
                     f" commands of packages cannot run there; {_ELSEWHERE}"
@@ -191,7 +191,7 @@ class Store:
         claim(directory, notebook)
 
     def scratch_dir(self, name: str) -> Path:
-        """The directory of an overlay that lives no longer than its kernel (no notebook)."""
+        """The directory of an overlay that lives no longer than its kernel; ``name`` is no other kernel's."""
         return self.root / f"{SCRATCH}-{name}"
 
     def generations(self, directory: Path) -> list[Generation]:

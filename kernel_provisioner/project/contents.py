@@ -31,10 +31,6 @@ _FILES = frozenset({
     guards.BUILD_CONSTRAINTS, guards.PIP_CONFIG, "pyvenv.cfg", ".gitignore", ".lock", *SCRIPTS,
     "bin/uv", "lib64", ANCHOR,
 })  # fmt: skip
-_BESIDE = (
-    f"{HOOK}.py", f"{LENT}/__init__.py", f"{LENT}/__main__.py",
-    f"{layout.BASE_PATHS}.pth", f"{layout.BASE_PATHS}.start",
-)  # fmt: skip
 _NAMED = 5  # files that a message names
 
 

@@ -6,8 +6,10 @@ belong to root or to this user, and be closed to others. A sticky bit (``/tmp``)
 directory on the way, because there nobody can rename what is another's.
 
 A group counts by its members: homes that one's private group can write to are the rule on Debian,
-and those of the group ``users`` in a container with one user. What access control lists or a file
-server let others do is not seen here.
+and those of the group ``users`` in a container with one user. A group without a name here may have any
+members, on another machine that shares the disk for example. Only where this process is in it, it is taken
+for a number that a container was started with (``--user``, ``fsGroup``), and nobody else has. What access
+control lists or a file server let others do is not seen here.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import NamedTuple
 from ..errors import BuildFailed, OverlayError
 
 _MOST_LINKS = 40  # as Linux follows them
-_NOBODY = 65534  # how a user namespace shows an owner whom it does not know
+_NOBODY = 65534  # how a user namespace shows a user or a group that it does not know
 
 
 class Danger(NamedTuple):
@@ -118,9 +120,7 @@ def _danger(path: str, info: os.stat_result, trusted: frozenset[int], *, last: b
         return None
     if info.st_mode & stat.S_IWOTH:
         return Danger(path, "every user can write to it", _chmod("o-w", path, last=last))
-    if info.st_mode & stat.S_IWGRP and (others := _others_in(info.st_gid, ours)):
-        named = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-        how = f"its group, which {named} are in, may write to it"
+    if info.st_mode & stat.S_IWGRP and (how := _open_to_group(info.st_gid, ours)):
         return Danger(path, how, _chmod("g-w", path, last=last))
     return None
 
@@ -131,20 +131,28 @@ def _chmod(less: str, path: str, *, last: bool) -> str:
 
 
 @functools.cache
-def _others_in(group: int, ours: frozenset[int]) -> tuple[str, ...]:
-    """Who is in a group besides these users, as far as the user database lists its people.
+def _open_to_group(group: int, ours: frozenset[int]) -> str:
+    """How others than these users can write to what a group can; empty where nobody else is in it.
 
-    The group of root is root's.
+    As far as the user database lists its people. The group of root is root's.
     """
     if group == 0:
-        return ()
+        return ""
+    unknown = f"its group (gid {group}), whose people are not known here, may write to it"
+    if group == _NOBODY:
+        return unknown
+    members, known = set[str](), True
     try:
-        members = set(grp.getgrgid(group).gr_mem)
-    except KeyError:  # a number that a container was started with
-        members = set()
+        members.update(grp.getgrgid(group).gr_mem)
+    except KeyError:
+        known = group in {os.getegid(), *os.getgroups()}
     everybody = pwd.getpwall()
     members |= {person.pw_name for person in everybody if person.pw_gid == group}
-    return tuple(sorted(members - {person.pw_name for person in everybody if person.pw_uid in ours}))
+    others = sorted(members - {person.pw_name for person in everybody if person.pw_uid in ours})
+    if others:
+        listed = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+        return f"its group, which {listed} are in, may write to it"
+    return "" if known else unknown
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import select
@@ -24,7 +23,6 @@ _MAIN = Path(__file__).parents[1] / "inkernel" / "main.py"
 _LOG = "fork-server.log"
 _ANSWERS_WITHIN = 5.0  # seconds; it takes a hundredth
 _LONGEST = 65536  # bytes of one thing that it says
-_numbers = itertools.count(1)
 
 
 class Gone(WarmUnavailable):
@@ -129,8 +127,8 @@ class ForkServer:
 def _place(warm_context: WarmContext) -> tuple[store.Generation, locks.Lock]:
     """An overlay without extras for it alone, held as a kernel holds its own, so that the collector knows."""
     root = store.Store(Path(warm_context.settings.overlay_root))
-    directory = root.scratch_dir(f"{store.WARM}-{os.getpid()}-{next(_numbers)}")
-    directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+    directory = root.scratch_dir(f"{store.WARM}-{os.urandom(8).hex()}")  # a pid comes again, and on each host
+    directory.mkdir(parents=True, mode=0o700)
     manifest = warm_context.base.manifest
     with locks.exclusive(directory / layout.LAUNCH_LOCK, timeout=_ANSWERS_WITHIN):
         generation = root.begin(directory)
