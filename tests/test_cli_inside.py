@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,6 +165,21 @@ def test_a_run_can_have_packages_that_the_notebook_does_not_declare(
     assert not place.exists()
     assert json.loads(out.read_text())["metadata"]["torch_env"] == DECLARED
     assert "No module named 'passing_extra'" in typed(env, tmp_path, "run", path).stderr
+
+
+def test_what_a_cell_leaves_for_the_end_still_has_its_packages(tmp_path: Path, env: dict[str, str]) -> None:
+    """As loggers that send the rest then; the overlay of a kernel without a notebook goes after that."""
+    code = """
+        import atexit
+        @atexit.register
+        def at_the_end():
+            import passing_extra
+            open("sent", "w").close()
+        """
+    path = write_notebook(tmp_path / "late.ipynb", textwrap.dedent(code), torch_env=DECLARED)
+    done = typed(env, tmp_path, "run", path, "--with", "passing-extra")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "sent").exists()
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,29 @@ def test_otherwise_it_is_refused_with_its_fix(source: str, words: str, fix: str)
     assert fix in refused.value.fix
 
 
+def test_a_source_for_other_systems_does_not_count() -> None:
+    """uv takes the package from an index then, as is done here; of several the one that is meant is taken."""
+    other, here = "sys_platform == 'win32'", "sys_platform != 'win32'"
+    for source in (
+        f'{{ path = "x", marker = "{other}" }}',
+        f'[{{ git = "https://a", marker = "{other}" }}, {{ index = "ours", marker = "{here}" }}]',
+    ):
+        assert parse_request(None, [f"{BLOCK}mylib = {source}"]).extras[0].startswith("mylib[fast];")
+    meant = f'[{{ index = "x", marker = "{other}" }}, {{ path = "there", marker = "{here}" }}]'
+    with pytest.raises(InvalidRequest, match="a directory of one machine"):
+        parse_request(None, [f"{BLOCK}mylib = {meant}"])
+
+
+def test_torch_is_the_bases_whatever_its_source() -> None:
+    """And that is told, but for an index, as everybody names one of PyTorch's."""
+    block = 'dependencies = ["torch>=2"]\n[tool.uv.sources]\ntorch = { git = "https://git.example/torch" }'
+    request = parse_request(None, [block])
+    assert (request.torch, request.extras) == (">=2", ())
+    assert request.warnings == (
+        "# /// script [tool.uv]: the source of torch is ignored; the base decides on it",
+    )
+
+
 def test_a_source_of_what_is_not_needed_is_no_matter() -> None:
     """Nor is one of PyTorch's indexes, for which the base stands."""
     sources = 'other = { path = "x" }\ntorch = [{ index = "cpu" }, { index = "cu128", marker = "0" }]'
@@ -63,13 +86,15 @@ def test_what_uv_would_do_and_nobody_does_here_is_told() -> None:
 
 
 def test_its_exclude_newer_counts_where_the_metadata_has_none() -> None:
-    """And is checked like that of the metadata."""
+    """Of what uv reads besides, a span of time, which moves each day, is told."""
     block = '[tool.uv]\nexclude-newer = "2026-11-01T00:00:00Z"'
     assert parse_request(None, [block]).exclude_newer == "2026-11-01T00:00:00Z"
     assert parse_request({"exclude-newer": "2026-10-01"}, [block]).exclude_newer == "2026-10-02T00:00:00Z"
-    with pytest.raises(InvalidRequest) as refused:
-        parse_request(None, ['[tool.uv]\nexclude-newer = "a week"'])
-    assert refused.value.field == "# /// script [tool.uv] exclude-newer"
+    for value in ('"1 week"', '"P7D"'):
+        request = parse_request(None, [f"[tool.uv]\nexclude-newer = {value}"])
+        assert request.exclude_newer == ""
+        assert "exclude-newer = " in request.warnings[0]
+    assert parse_request(None, ["[tool.uv]\nexclude-newer = false"]).warnings == ()
 
 
 def test_what_is_told_is_told_where_a_notebook_is_added_from_another(tmp_path: Path) -> None:

@@ -32,9 +32,10 @@ def trial(
     """The order that ``request`` is on ``base``, and a directory for the files of its build."""
     root.prepare()
     with (
-        tempfile.TemporaryDirectory(prefix=PREFIX, dir=root.root) as name,
-        locks.exclusive(Path(name, LOCK), timeout=_WAIT),
+        contextlib.ExitStack() as held,
+        tempfile.TemporaryDirectory(prefix=PREFIX, dir=root.root) as name,  # which goes before the lock does
     ):
+        held.enter_context(locks.exclusive(Path(name, LOCK), timeout=_WAIT))
         generation = store.Generation(Path(name, "overlay"))
         generation.path.mkdir()
         write_skeleton(generation.path, base, uv=uv_path())

@@ -83,7 +83,7 @@ class RunApp(KernelApp):
                     _refuse_own_sources(ahead)
                     progress.note(f"with {', '.join(self.packages)}, for this run only")
                     urls = self.settings().policy.urls
-                    with declaring_more(nb, ahead.outlook.request, self.packages, allow_urls=urls):
+                    with declaring_more(nb, ahead.outlook.declared, self.packages, allow_urls=urls):
                         outcome = execute(
                             nb, ahead.path, ahead.kernel.name, progress, self.config, passing=True
                         )

@@ -63,8 +63,10 @@ class OverlayKernel(IPythonKernel):
         if FORKED.readings:
             self._ipython.events.register("post_run_cell", self._tell_read_by_torch)
         self._spare_queue = False
+        self._leaving = False
         self._terminated = False
         self._in_folder = False
+        atexit.register(self._leave)  # first, so that it is done last: what users register needs packages
 
     async def do_execute(
         self,
@@ -125,22 +127,18 @@ class OverlayKernel(IPythonKernel):
             self.io_loop.add_callback(self.io_loop.stop)
 
     async def do_shutdown(self, restart: bool) -> dict[str, Any]:  # noqa: FBT001 - ipykernel's signature
-        """Note that this is the end. Some clients only send this, and leave no provisioner to clean up.
-
-        Where the client ends right after it, ipykernel ends this process within a second: so that of all that
-        is to be done at the end this is the first.
-        """
-        if not restart and self._info.scratch:
-            atexit.register(self._leave)
+        """Note that this is the end. Some clients only send this, and leave no provisioner to clean up."""
+        self._leaving = not restart
         reply: dict[str, Any] = super().do_shutdown(restart)  # ipykernel's own is no coroutine
         return reply
 
     def _leave(self) -> None:
         """Take an overlay along that nobody can come back to, and nobody else uses."""
-        for fd in self._info.held:
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        remove_unused(self._info.path.parent)
+        if self._leaving and self._info.scratch:
+            for fd in self._info.held:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+            remove_unused(self._info.path.parent)
 
     def _abort_queues(self, *args: Any, **kwargs: Any) -> None:
         """Abort the cells behind a failed one, but not for code that a client ran on its own account.

@@ -23,6 +23,7 @@ class Outlook:
     """What a launch would find: the base and why, and how far the overlay is.
 
     ``request`` is what it would install; ``added`` of it is not declared, but from ``%overlay add``.
+    ``declared`` is what the notebook itself says.
     ``state`` is that of ``generation``, the one to start in or else the newest; or ``outdated``
     where the notebook has asked for something else since, ``damaged`` where its record cannot be
     read, ``none`` where there is no overlay yet.
@@ -34,7 +35,8 @@ class Outlook:
     directory: Path
     generation: store.Generation | None
     state: str
-    added: tuple[str, ...] = ()
+    added: tuple[str, ...]
+    declared: Request
 
 
 def preview(
@@ -59,7 +61,7 @@ def preview(
     base = chosen.base
     spec = store.spec_of(asked.whole, base.manifest, settings)
     generation, state = _standing(root, directory, spec, base.manifest)
-    return Outlook(base, chosen, asked.whole, directory, generation, state, asked.added)
+    return Outlook(base, chosen, asked.whole, directory, generation, state, asked.added, asked.request)
 
 
 def _standing(

@@ -101,10 +101,8 @@ def parse_request(
     listed = _requirements(said.get("extras"), Field("torch_env.extras", _EXTRAS_FIX), allow_urls=allow_urls)
     dependencies = Field(f"{_BLOCK} dependencies", _DEPENDENCIES_FIX)
     in_block = _requirements(block.get("dependencies"), dependencies, allow_urls=allow_urls)
-    uv = read_tool_uv(block.get("tool"), in_block, allow_urls=allow_urls)
+    uv = read_tool_uv(block.get("tool"), in_block, _moment, allow_urls=allow_urls)
     torch, extras = _split_torch([*listed, *uv.requirements])
-    own_newer = said.get("exclude-newer")
-    newer = (uv.exclude_newer, _BLOCK_NEWER) if own_newer is None else (own_newer, _NEWER)
     request = Request(
         accelerator=_accelerator(said.get("accelerator")),
         torch=_joined([_TORCH.specifier(said.get("torch")), *torch]),
@@ -115,7 +113,7 @@ def parse_request(
             ]
         ),
         extras=tuple(dict.fromkeys(extras)),
-        exclude_newer=_moment(*newer),
+        exclude_newer=_moment(said.get("exclude-newer"), _NEWER) or uv.exclude_newer,
         preferred=juv_pins(uv_lock) if uv_lock and said.get("lock") is None else (),
         warnings=(*warnings, *uv.notices),
     )
@@ -166,10 +164,6 @@ _ACCELERATOR = Field(
 )
 _NEWER = Field(
     "torch_env.exclude-newer", 'write a date or time, as in "exclude-newer": "2026-11-01T00:00:00Z"'
-)
-_BLOCK_NEWER = Field(
-    f"{_BLOCK} [tool.uv] exclude-newer",
-    'write a date or time, as in # exclude-newer = "2026-11-01T00:00:00Z"',
 )
 
 

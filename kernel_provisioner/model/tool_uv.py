@@ -7,57 +7,79 @@ https://docs.astral.sh/uv/concepts/projects/dependencies/#dependency-sources
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ..errors import InvalidRequest
 from .accelerators import ECOSYSTEM
 from .fields import Field, kind, show
 
 _TABLE = "# /// script [tool.uv]"
-_READ = ("sources", "exclude-newer", "index")
+_READ = ("sources", "exclude-newer")
 
 
 class ToolUv(NamedTuple):
-    """The block's requirements, from where it takes them; its ``exclude-newer``, unchecked, and notices."""
+    """The block's requirements, from where it takes them; its ``exclude-newer``, if any; and notices."""
 
     requirements: Sequence[Requirement]
-    exclude_newer: object = None
+    exclude_newer: str = ""
     notices: Sequence[str] = ()
 
 
-def read_tool_uv(tool: object, wanted: Sequence[Requirement], *, allow_urls: bool) -> ToolUv:
+def read_tool_uv(
+    tool: object,
+    wanted: Sequence[Requirement],
+    moment_of: Callable[[object, Field], str],
+    *,
+    allow_urls: bool,
+) -> ToolUv:
     """What ``tool``, the block's table of that name, says of the block's requirements.
 
-    Raises InvalidRequest for a package from a place that cannot be used: a directory, or a repository or an
-    address without ``allow_urls``.
+    ``moment_of`` reads a moment in a field. Raises InvalidRequest for a package from a place that cannot be
+    used: a directory, or a repository or an address without ``allow_urls``.
     """
     uv = tool.get("uv") if isinstance(tool, Mapping) else None
     if not isinstance(uv, Mapping):
         return ToolUv(wanted)
     sources = uv.get("sources")
     named = {canonicalize_name(str(name)): source for name, source in _table(sources).items()}
-    requirements, indexes = [], []
+    requirements, notices = [], []
     for requirement in wanted:
         name = canonicalize_name(requirement.name)
-        source = _source(name, named.get(name))
-        if "index" in source and name not in ECOSYSTEM:  # the base has those of PyTorch's own indexes
-            indexes.append(name)
-        placed = source and "index" not in source and not requirement.url
-        requirements.append(_placed(requirement, source, allow_urls=allow_urls) if placed else requirement)
-    return ToolUv(requirements, uv.get("exclude-newer"), tuple(_notices(uv, indexes)))
+        source = {} if requirement.url else _source(name, named.get(name))
+        if source and name in ECOSYSTEM:
+            if "index" not in source:  # for PyTorch's own the base stands
+                notices.append(f"{_TABLE}: the source of {name} is ignored; the base decides on it")
+        elif "index" in source:
+            what = f"the index of {name} is ignored; only the owner of this machine can name one"
+            notices.append(f"{_TABLE}: {what}")
+        elif source:
+            requirement = _placed(requirement, source, allow_urls=allow_urls)  # noqa: PLW2901 - from there
+        requirements.append(requirement)
+    newer, told = "", _unread(uv)
+    if said := uv.get("exclude-newer"):
+        try:
+            newer = moment_of(said, Field(f"{_TABLE} exclude-newer", ""))
+        except InvalidRequest:  # uv takes "1 week", too, which says something else each day
+            told = [f"exclude-newer = {show(said)}", *told]
+    if told:
+        notices.append(f"{_TABLE}: {', '.join(told[:5])} is not read here")
+    return ToolUv(requirements, newer, tuple(notices))
 
 
 def _source(name: str, said: object) -> Mapping[str, object]:
-    """The source of a package; nothing where there is none. Of several indexes any stands for all."""
+    """The source of a package; nothing where it has none here. Of several indexes any stands for all."""
     several = said if isinstance(said, list | tuple) else [said]
     places = [one for one in several if isinstance(one, Mapping)]
-    if said is None:
+    here = [one for one in places if _is_meant(one.get("marker"))]
+    if said is None or (len(places) == len(several) and not here):
         return {}
-    if len(places) == len(several) and (len(places) == 1 or all("index" in one for one in places)):
-        return places[0] if places else {}
+    if len(places) == len(several) and (len(here) == 1 or all("index" in one for one in here)):
+        return here[0]
     fix = f'name one place, as in {name} = {{ git = "https://github.com/me/{name}" }}'
     raise Field(f"{_TABLE} sources.{name}", fix).refuse(f"is {kind(said)}, not one table: {show(said)}")
 
@@ -87,16 +109,20 @@ def _placed(requirement: Requirement, source: Mapping[str, object], *, allow_url
     return field.requirement(f"{name}{extras} @ {where}{marker}", allow_urls=allow_urls)
 
 
-def _notices(uv: Mapping[str, object], indexes: Iterable[str]) -> Iterable[str]:
-    """One sentence for each thing that uv would do, and nobody does here."""
-    if names := ", ".join(indexes):
-        yield f"{_TABLE}: the index of {names} is ignored; only the owner of this machine can name one"
+def _is_meant(marker: object) -> bool:
+    """Whether a source is for this system; one whose marker nobody understands is."""
+    try:
+        return not isinstance(marker, str) or Marker(marker).evaluate()
+    except (InvalidMarker, UndefinedEnvironmentName, RecursionError):
+        return True
+
+
+def _unread(uv: Mapping[object, object]) -> list[str]:
+    """The keys that say something to uv, and nothing here."""
     listed = uv.get("index")
     every = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list | tuple) else []
-    unread = [str(key)[:40] for key in uv if key not in _READ]
-    unread += ["index"] if any(one.get("explicit") is not True for one in every) else []
-    if unread:
-        yield f"{_TABLE}: {', '.join(sorted(unread)[:5])} is not read here"
+    named = all(one.get("explicit") is True for one in every)  # by sources alone
+    return sorted(str(key)[:40] for key in uv if key not in _READ and not (key == "index" and named))
 
 
 def _table(value: object) -> Mapping[object, object]:

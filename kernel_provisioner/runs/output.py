@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import os
 import stat
@@ -18,6 +19,8 @@ from ..notebook.text import is_text
 
 _LONGEST_STEM = 200  # bytes, of the 255 that a name can have
 _CHANGED = "was changed while the cells ran, as by saving it, so it is kept, and the outputs are in"
+# A user's namespace answers EINVAL for owners that it does not know, and some disks know no owners at all.
+_NOT_OURS = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 _ANOTHER = "name another file: --output FILE"
 
 
@@ -147,7 +150,7 @@ def _replace(path: Path, data: bytes, before: os.stat_result) -> None:
     try:
         replace(path, data, before, like=before)
     except NotebookUnreadable as error:
-        if not isinstance(error.__cause__, PermissionError):
+        if getattr(error.__cause__, "errno", None) not in _NOT_OURS:
             raise
         with tempfile.TemporaryFile(dir=path.parent) as ours:  # a colleague's file in a shared directory
             os.fchmod(ours.fileno(), before.st_mode & 0o777)
