@@ -14,7 +14,7 @@ import pytest
 
 from kernel_provisioner.errors import CommandFailed
 from kernel_provisioner.system import processes
-from tests.support.waiting import WITHIN, wait_for
+from tests.support.waiting import WITHIN, has_ended, wait_for
 
 PYTHON = sys.executable
 
@@ -97,7 +97,7 @@ def test_a_deadline_ends_the_whole_family(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="did not end within 2 seconds") as caught:
         processes.run([PYTHON, "-c", code], env={}, timeout=2)
     assert caught.value.why == "waiting"
-    wait_for(lambda: _gone(int(note.read_text())), "the grandchild has ended")
+    wait_for(lambda: has_ended(int(note.read_text())), "the grandchild has ended")
 
 
 def test_an_interrupt_ends_the_whole_family(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_an_interrupt_ends_the_whole_family(tmp_path: Path) -> None:
     wait_for(lambda: note.exists() and note.read_text(), "the child runs")
     parent.send_signal(signal.SIGINT)
     parent.wait(WITHIN)
-    wait_for(lambda: _gone(int(note.read_text())), "the child has ended")
+    wait_for(lambda: has_ended(int(note.read_text())), "the child has ended")
 
 
 @pytest.mark.fault(31)
@@ -155,7 +155,7 @@ def test_a_command_does_not_outlive_who_ran_it(tmp_path: Path) -> None:
     assert len(family) == 3, "the child, its own, and one guard"
     parent.kill()
     parent.wait(WITHIN)
-    wait_for(lambda: all(_gone(one.pid) for one in family), "the family has ended")
+    wait_for(lambda: all(has_ended(one.pid) for one in family), "the family has ended")
 
 
 def test_one_guard_is_enough_for_commands_that_run_at_once(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_one_guard_is_enough_for_commands_that_run_at_once(tmp_path: Path) -> No
     assert len(family) == 3, "two commands and one guard"
     parent.kill()
     parent.wait(WITHIN)
-    wait_for(lambda: all(_gone(one.pid) for one in family), "the family has ended")
+    wait_for(lambda: all(has_ended(one.pid) for one in family), "the family has ended")
 
 
 def test_a_file_that_grows_over_its_limit_is_an_error_and_no_core_dump(tmp_path: Path) -> None:
@@ -244,7 +244,3 @@ def test_package_managers_see_how_to_reach_the_world(name: str) -> None:
 def test_package_managers_see_no_tokens_and_no_other_environment(name: str) -> None:
     """What could leak, or bind them to another place than the one we name."""
     assert processes.inherited_environment({name: "value"}) == {}
-
-
-def _gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

@@ -15,7 +15,7 @@ from tests.support.desk import Desk
 from tests.support.index import serve_index
 from tests.support.notebooks import write_notebook
 from tests.support.rest import Rest, serve_rest
-from tests.support.waiting import WITHIN, wait_for
+from tests.support.waiting import WITHIN, has_ended, wait_for
 
 SECRET = "s3cr3t-password"
 ONLY_READERS = """\
@@ -195,6 +195,6 @@ def test_a_server_ends_at_once_whatever_a_task_waits_for(workshop: Desk) -> None
             assert any(child.name() == "uv" for child in begun)
             rest.server.process.terminate()
             rest.server.process.wait(WITHIN)
-            wait_for(lambda: not any(child.is_running() for child in begun), "what it started ends, too")
+            wait_for(lambda: all(has_ended(child.pid) for child in begun), "what it started ends, too")
     finally:
         workshop.index.behave()

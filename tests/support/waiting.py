@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Callable
 
+import psutil
+
 PATIENCE = "KERNEL_PROVISIONER_TEST_PATIENCE"
 """The variable that lengthens every deadline of the tests: 2 doubles it, on a machine busy with others."""
 
@@ -31,3 +33,11 @@ def wait_for(
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {within:g} s in vain: {what}")
         time.sleep(poll)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process runs no more, collected by its parent or not."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
