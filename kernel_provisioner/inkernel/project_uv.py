@@ -1,9 +1,10 @@
 """uv in the environment of a project: what its lock selects is installed, and torch is the base's.
 
-``bin/uv`` of such an environment runs this for ``uv run``, ``sync``, ``add``, ``remove`` and ``build``. uv
-itself does all of it: it locks; it says what the project needs, with torch and without it (``uv export
---prune``); and it installs the rest. What the base has of torch's stack, and what only torch needs, it is
-told to leave out. Commands about other environments, scripts with a PEP 723 block among them, are uv's own.
+``bin/uv`` of such an environment runs this for the commands that sync it (``uv run``, ``sync``, ``add``,
+``remove``, ``version``, ``check``), and for ``build``. uv itself does all of it: it locks; it says what the
+project needs, with torch and without it (``uv export --prune``); and it installs the rest
+(``project_install.py``). Commands about other environments, scripts with a PEP 723 block among them, are
+uv's own.
 
     main(OVERLAY, UV, TORCH_BACKEND, WORD...)
 """
@@ -16,73 +17,50 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from . import lent_uv, uv_words
+from .project_install import LOUDNESS, QUIET, Place, bring_in, is_set, run_uv
 from .shared import layout
-from .shared.links import free
-from .shared.packages import canonical, packages
-from .uv_words import COMMON, EXTRAS, GROUPS, LOCKING, MEMBERS, PYTHON, RUNNING, WITH, Command
+from .uv_words import COMMON, EXTRAS, GROUPS, LOCKING, MEMBERS, PYTHON, RUNNING, WITH, Command, Option
 
 _BLOCK = re.compile(rb"^# /// script\s*$", re.MULTILINE)
 _AWAY = {
     "add": {"--frozen", "--no-sync", "--script"},
     "build": PYTHON,
+    "check": {"--isolated", "--no-project", "--no-sync", "--script"},
     "remove": {"--frozen", "--no-sync", "--script"},
     "run": {"--gui-script", "--isolated", "--no-project", "-s", "--script"},
     "sync": {"--script"},
+    "version": {"--dry-run", "--frozen", "--no-sync"},
 }
 """Options with which a command is about another environment, or about none."""
-_CHECKED = re.compile("(Audited|Checked|Resolved|Would use) ")  # what uv says where nothing happens
-_PRIVATE = 0o600
+_AWAY_BY_VARIABLE = {
+    "add": {"UV_FROZEN", "UV_NO_SYNC"},
+    "check": {"UV_ISOLATED", "UV_NO_PROJECT", "UV_NO_SYNC"},
+    "remove": {"UV_FROZEN", "UV_NO_SYNC"},
+    "run": {"UV_ISOLATED", "UV_NO_PROJECT"},
+    "version": {"UV_FROZEN", "UV_NO_SYNC"},
+}
+"""Variables that do so, too."""
+_WHERE = ("--directory", "--project", "--config-file", "--no-config")
 
 
 class Refused(Exception):
     """What cannot be done here; its text is told, and the exit status is 2."""
 
 
-class Place(NamedTuple):
-    """The overlay, the uv to run, and what ``layout.PROJECT`` says: see ``project/kept.py``."""
-
-    overlay: Path
-    uv: str
-    kept: Mapping[str, Any]
-
-    @property
-    def python(self) -> list[str]:
-        """The option that keeps uv from taking another Python, and making the environment again."""
-        return ["--python", f"{self.overlay}/bin/python"]
-
-    def choice(self, command: Command, member: str) -> list[str]:
-        """The extras, groups and members that count: those of the command, else those that were kept."""
-        kept = uv_words.parse(self.kept["choices"].get(member, [])).options
-        families = [family for family in (EXTRAS, GROUPS) if not command.has(family)]
-        return [
-            *command.words(EXTRAS | GROUPS | MEMBERS),
-            *(word for option in kept if any(option.name in family for family in families)
-              for word in option.words),
-        ]  # fmt: skip
-
-    def keep(self, member: str, choice: Sequence[str]) -> None:
-        """Let a choice hold for the commands to come."""
-        choices = {**self.kept["choices"], member: uv_words.parse(choice).words_but(MEMBERS)}
-        if choices != self.kept["choices"]:
-            path, new = self.overlay / layout.PROJECT, self.overlay / f".{layout.PROJECT}.new"
-            new.touch(_PRIVATE)
-            new.write_text(json.dumps({**self.kept, "choices": choices}, indent=1), encoding="utf-8")
-            new.replace(path)
-
-
 def main(overlay: str, uv: str, backend: str, *words: str) -> NoReturn:
     """Do it, and end as uv would."""
-    command = uv_words.parse(words)
+    command = _parsed(words)
     does = _COMMANDS.get(command.name)
     place = Place(Path(overlay), uv, _kept(Path(overlay)))
     root = _project(command, place) if does and place.kept else None
     if does is None or root is None:
         lent_uv.become(overlay, uv, backend, words)
+    place = place._replace(root=root)
     try:
         _refuse_python(command, place)
         does(command, place, _member(command, root))
@@ -99,17 +77,42 @@ def _sync(command: Command, place: Place, member: str) -> None:
         raise Refused("the environment stands on a shared base: `uv sync --output-format` does not show that")
     choice = place.choice(command, member)
     looks = command.has(("--dry-run", "--check"))
+    if looks and not _look_at_lock(command, place):
+        return
     locking = command.words(LOCKING) if not looks else ["--frozen"]
     own = command.words_but(EXTRAS | GROUPS | MEMBERS | LOCKING | PYTHON | {"--inexact"})
-    bring_in(
-        place, command.words(COMMON), choice, locking, own, exact=not (looks or command.has(["--inexact"]))
-    )
+    bring_in(place, command.words(COMMON), choice, locking, own, exact=not command.has(["--inexact"]))
     if not looks:
         place.keep(member, choice)
 
 
+def _look_at_lock(command: Command, place: Place) -> bool:
+    """Whether there is a lock to compare the environment with; nothing is written.
+
+    One that is missing or outdated ends the process with ``--check`` or ``--locked``, and is told otherwise.
+    """
+    if command.has(["--frozen"]) or is_set("UV_FROZEN"):
+        return True
+    common = [*command.words(COMMON - LOUDNESS), *place.python]
+    locked = command.has(["--locked"]) or is_set("UV_LOCKED")
+    if locked or command.has(["--check"]):
+        run_uv(place, ["lock", "--locked" if locked else "--check", *common], quietly=True)
+        return True
+    asked = [place.uv, "lock", "--dry-run", *command.words(LOCKING), *common]
+    done = subprocess.run(asked, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        sys.exit(done.returncode)
+    lock = place.root / "uv.lock"
+    if "No lockfile changes detected" not in done.stderr and not command.has(QUIET):
+        sys.stderr.write(done.stderr)
+        what = "uv.lock is outdated, and would be updated; what follows is what it selects as it is"
+        print(what if lock.exists() else "uv.lock does not exist, and would be created", file=sys.stderr)
+    return lock.exists()
+
+
 def _run(command: Command, place: Place, member: str) -> None:
-    if not (command.has(["--no-sync"]) or _is_set("UV_NO_SYNC")):
+    if not (command.has(["--no-sync"]) or is_set("UV_NO_SYNC")):
         choice = place.choice(command, member)
         own = command.words_but(EXTRAS | GROUPS | MEMBERS | LOCKING | PYTHON | RUNNING)
         bring_in(place, command.words(COMMON), choice, command.words(LOCKING), own,
@@ -124,15 +127,53 @@ def _run(command: Command, place: Place, member: str) -> None:
     os.execv(place.uv, [place.uv, *words])  # noqa: S606 - becoming uv is the point
 
 
+def _check(command: Command, place: Place, member: str) -> None:
+    """``uv check`` looks at what is installed; of itself it syncs first, as ``uv run`` does."""
+    own = command.words_but(EXTRAS | GROUPS | MEMBERS | LOCKING | PYTHON | {"--fix", "--ty-version"})
+    bring_in(place, command.words(COMMON), place.choice(command, member), command.words(LOCKING), own,
+             exact=False, quietly=True)  # fmt: skip
+    given = command.words_but(LOCKING | PYTHON | EXTRAS | GROUPS)
+    words = ["check", "--no-sync", *place.python, *given, *command.rest]
+    os.execv(place.uv, [place.uv, *words])  # noqa: S606 - becoming uv is the point
+
+
 def _change(command: Command, place: Place, member: str) -> None:
-    """``uv add`` and ``uv remove``."""
-    _uv(place, [command.name, "--no-sync", *command.words_but(PYTHON), *place.python, "--", *command.rest])
+    """``uv add``, ``uv remove``, and ``uv version`` with a new version."""
     choice = place.choice(uv_words.parse([]), member) + command.words(MEMBERS)
     if command.name == "add":  # what it was added to is installed, as uv has it
         choice += [word for group in _values(command, "--group") for word in ("--group", group)]
         choice += [word for extra in _values(command, "--optional") for word in ("--extra", extra)]
     common = command.words(COMMON)
-    bring_in(place, common, choice, ["--frozen"], common, exact=command.name == "remove")
+    changed = _changed(command, place, member) if command.name == "add" else ()
+    with _undone(changed):
+        words = [command.name, "--no-sync", *command.words_but(PYTHON), *place.python]
+        run_uv(place, [*words, "--", *command.rest])
+        bring_in(place, common, choice, ["--frozen"], common, exact=command.name == "remove")
+
+
+def _changed(command: Command, place: Place, member: str) -> set[Path]:
+    """The files that ``uv add`` writes: the lock, and what declares the member and the workspace."""
+    folder = place.root / member
+    if name := command.value("--package"):
+        asked = [place.uv, "workspace", "dir", "--package", name, *command.words(_WHERE)]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        folder = Path(done.stdout.strip()) if not done.returncode else place.root
+    return {place.root / "uv.lock", place.root / "pyproject.toml", folder / "pyproject.toml"}
+
+
+@contextlib.contextmanager
+def _undone(paths: Iterable[Path]) -> Iterator[None]:
+    """Let files be as they were where the block does not come to its end: uv has it so where it adds."""
+    before = {path: path.read_bytes() if path.exists() else None for path in paths}
+    try:
+        yield
+    except BaseException:
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            elif not path.exists() or path.read_bytes() != content:
+                path.write_bytes(content)
+        raise
 
 
 def _build(command: Command, place: Place, _: str) -> None:
@@ -143,132 +184,24 @@ def _build(command: Command, place: Place, _: str) -> None:
 
 
 _COMMANDS: Mapping[str, Callable[[Command, Place, str], None]] = {
-    "add": _change, "build": _build, "remove": _change, "run": _run, "sync": _sync,
+    "add": _change, "build": _build, "check": _check, "remove": _change, "run": _run, "sync": _sync,
+    "version": _change,
 }  # fmt: skip
 
 
-def bring_in(
-    place: Place,
-    common: Sequence[str],
-    choice: Sequence[str],
-    locking: Sequence[str],
-    own: Sequence[str],
-    *,
-    exact: bool,
-    quietly: bool = False,
-) -> None:
-    """Lock where need be, and let the environment hold what the lock selects, but for what is the base's.
-
-    ``exact``: what else was installed is removed. Ends the process as uv does where uv fails.
-    """
-    listed = ["--no-hashes", "--no-header", "--no-annotate", *common, *choice, *place.python]
-    wanted = _exported(_uv(place, ["export", *locking, *listed], read=True, quietly=quietly))
-    theirs = wanted.get("torch", set())
-    held = set(place.kept["held"])
-    if (
-        theirs and place.kept["held"].get("torch") not in theirs
-    ):  # what goes with it does not go with the base's
-        held |= set(place.kept["ecosystem"])
-        if not quietly:
-            print(f"torch {', '.join(sorted(theirs))} is locked; the base's {place.kept['held']['torch']}"
-                  " is used in its place", file=sys.stderr)  # fmt: skip
-    pruned = [word for name in sorted(held) for word in ("--prune", name)]
-    beside = _exported(_uv(place, ["export", "--frozen", "-q", *listed, *pruned], read=True))
-    left_out = sorted((wanted.keys() - beside.keys()) | (held & wanted.keys()))
-    options = ["--frozen", *place.python, *choice]
-    for name in left_out:
-        options += ["--no-install-package", name]
-    dry = "--dry-run" in own or "--check" in own
-    if not dry:
-        free(place.overlay)  # what uv writes must not land in the wheel store
-    building, env = _building(place, own)
-    _uv(place, ["sync", "--inexact", *options, *building, *own], quietly=quietly, env=env)
-    if dry:
-        return
-    mine = {package.name for package in packages(place.overlay)}
-    removed = mine & set(left_out) & (held | {name for name in left_out if _is_accelerators(name)})
-    if exact:
-        removed |= mine & _extraneous(_uv(place, [
-            "sync", "--dry-run", "--output-format", "json", "-q", *options, *common], read=True))  # fmt: skip
-    if removed:
-        _uv(place, ["pip", "uninstall", *place.python, *sorted(removed)])
-    restore(place)
-
-
-def restore(place: Place) -> None:
-    """Lay the receipts of what the base has again where one is missing, from the base's own wheels."""
-    there = {
-        canonical(info.name.partition("-")[0])
-        for info in place.overlay.glob("lib/python*/site-packages/*.dist-info")
-    }
-    missing = [
-        f"{name}=={version}" for name, version in place.kept["distributions"].items() if name not in there
+def _parsed(words: Sequence[str]) -> Command:
+    """The words sorted; ``-qn`` is ``-q -n``."""
+    command = uv_words.parse(words)
+    options = [
+        each
+        for option in command.options
+        for each in (
+            [Option(f"-{letter}", (f"-{letter}",)) for letter in option.words[0][1:]]
+            if re.fullmatch("-[qvnU]{2,}", option.words[0])
+            else [option]
+        )
     ]
-    if missing:
-        links = ["--no-config", "--no-index", "--find-links", place.kept["receipts"]]
-        _uv(place, ["pip", "install", "-q", "--no-deps", *links, *place.python, *missing])
-
-
-def _building(place: Place, own: Sequence[str]) -> tuple[list[str], Mapping[str, str]]:
-    """Words and environment with which packages that have no wheel are built with the base's torch.
-
-    ``uv sync`` knows no build constraints (https://github.com/astral-sh/uv/issues/13532). But all that it
-    still takes from an index, once locked, is what builds need, and of an index that it asks first it takes
-    whatever it finds there.
-    """
-    index = place.overlay / layout.BUILD_INDEX
-    if not index.is_dir() or _is_set("UV_NO_INDEX") or "--no-index" in own:
-        return [], os.environ
-    words = [word for name in place.kept["held"] for word in ("--no-sources-package", name)]
-    if os.environ.get("UV_INDEX") and not any(word.split("=")[0] == "--index" for word in own):
-        return words, {**os.environ, "UV_INDEX": f"{index.as_uri()} {os.environ['UV_INDEX']}"}
-    return [*words, "--index", index.as_uri()], os.environ
-
-
-def _uv(
-    place: Place,
-    words: Iterable[str],
-    *,
-    read: bool = False,
-    quietly: bool = False,
-    env: Mapping[str, str] | None = None,
-) -> str:
-    """Run uv; what it prints, where it is ``read``. Ends the process with uv's status where it fails.
-
-    ``quietly``: what it says where it has nothing to do is not told.
-    """
-    out = subprocess.PIPE if read else None
-    err = subprocess.PIPE if quietly else None
-    with subprocess.Popen([place.uv, *words], stdout=out, stderr=err, text=True, env=env) as process:
-        if read:
-            said, told = process.communicate()
-        else:
-            said, told = "", None
-        for line in told.splitlines(keepends=True) if told is not None else process.stderr or ():
-            if not _CHECKED.match(line):
-                sys.stderr.write(line)
-    if process.returncode:
-        sys.exit(process.returncode)
-    return said
-
-
-def _exported(text: str) -> dict[str, set[str]]:
-    """Name → its versions, from ``uv export``; those of a path or a URL have none."""
-    found: dict[str, set[str]] = {}
-    for line in text.splitlines():
-        if match := re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*])?(?:==([^\s;]+)| @ )", line):
-            found.setdefault(canonical(match[1]), set()).update(filter(None, [match[2]]))
-    return found
-
-
-def _extraneous(text: str) -> set[str]:
-    """What an exact ``uv sync`` would remove, from its report."""
-    changes = json.loads(text)["sync"].get("changes", ())
-    return {canonical(one["name"]) for one in changes if one["action"] == "uninstalled"}
-
-
-def _is_accelerators(name: str) -> bool:
-    return name.startswith(("nvidia-", "cuda-", "triton", "pytorch-triton"))
+    return command._replace(options=tuple(options))
 
 
 def _kept(overlay: Path) -> Mapping[str, Any]:
@@ -280,10 +213,9 @@ def _kept(overlay: Path) -> Mapping[str, Any]:
 
 def _project(command: Command, place: Place) -> Path | None:
     """The root of the project, or workspace, that a command is about; None where it is not about this one."""
-    if command.has(_AWAY[command.name]) or (command.name == "run" and _is_elsewhere(command)):
+    if _is_elsewhere(command):
         return None
-    where = command.words(("--directory", "--project", "--config-file", "--no-config"))
-    asked = [place.uv, "workspace", "dir", *where]
+    asked = [place.uv, "workspace", "dir", *command.words(_WHERE)]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     if done.returncode:
         return None
@@ -299,12 +231,12 @@ def _project(command: Command, place: Place) -> Path | None:
 
 
 def _is_elsewhere(command: Command) -> bool:
-    """Whether ``uv run`` runs something in an environment of its own."""
-    return _is_set("UV_NO_PROJECT") or _is_set("UV_ISOLATED") or _has_block(command)
-
-
-def _is_set(name: str) -> bool:
-    return os.environ.get(name, "").lower() in ("1", "on", "t", "true", "y", "yes")
+    """Whether a command is about an environment of its own, or about none."""
+    if command.has(_AWAY[command.name]) or any(map(is_set, _AWAY_BY_VARIABLE.get(command.name, ()))):
+        return True
+    if command.name == "version":  # it only says which it is
+        return not (command.rest or command.has(["--bump"]))
+    return command.name == "run" and _has_block(command)
 
 
 def _has_block(command: Command) -> bool:

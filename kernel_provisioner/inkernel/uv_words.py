@@ -1,6 +1,6 @@
 """The words of a uv command about a project, sorted by what they are for; pure.
 
-Source of the tables: ``uv help`` of run, sync, export, add and remove.
+Source of the tables: ``uv help`` of run, sync, export, add, remove, version and check.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ COMMON = frozenset({
 })  # fmt: skip
 """What every command about a project takes."""
 _VALUED = frozenset({
-    "--allow-insecure-host", "-b", "--bounds", "--branch", "--build-constraints", "-C", "-c", "--cache-dir",
-    "--color", "--config-file", "--config-setting", "--config-settings-package", "--constraints",
-    "--default-index", "--directory", "--env-file", "--exclude-newer", "--exclude-newer-package", "--extra",
-    "--extra-index-url", "-f", "--find-links", "--fork-strategy", "--group", "-i", "--index",
-    "--index-strategy", "--index-url", "--keyring-provider", "--link-mode", "-m", "--marker",
+    "--allow-insecure-host", "-b", "--bounds", "--branch", "--build-constraints", "--bump", "-C", "-c",
+    "--cache-dir", "--color", "--config-file", "--config-setting", "--config-settings-package",
+    "--constraints", "--default-index", "--directory", "--env-file", "--exclude-newer",
+    "--exclude-newer-package", "--extra", "--extra-index-url", "-f", "--find-links", "--fork-strategy", "--group",
+    "-i", "--index", "--index-strategy", "--index-url", "--keyring-provider", "--link-mode", "-m", "--marker",
     "--no-binary-package", "--no-build-isolation-package", "--no-build-package", "--no-editable-package",
     "--no-extra", "--no-group", "--no-install-package", "--no-sources-package", "-o", "--only-group",
     "--optional", "--out-dir", "--output-format", "-P", "-p", "--package", "--prerelease",
     "--prerelease-package", "--preview-features", "--project", "--python", "--python-platform", "-r",
     "--refresh-package", "--reinstall-package", "--requirements", "--resolution", "--rev", "--script",
-    "--tag", "--trusted-host", "--upgrade-group", "--upgrade-package", "-w", "--with", "--with-editable",
-    "--with-requirements",
+    "--tag", "--trusted-host", "--ty-version", "--upgrade-group", "--upgrade-package", "-w", "--with",
+    "--with-editable", "--with-requirements",
 })  # fmt: skip
 _FLAGS_OF_RUN = frozenset({"-m", "--script"})  # they have no word of their own there
 

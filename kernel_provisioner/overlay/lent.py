@@ -38,13 +38,14 @@ if [ -x {own} ]; then uv={own}; fi
 for word; do
     case $word in
     pip) exec {python} -IS {lent_uv} {prefix} "$uv" {backend} "$@" ;;
-    add|build|remove|run|sync)
+    add|build|check|remove|run|sync|version)
         [ ! -e {project} ] || exec {python} -IS -c {project_uv} {prefix} "$uv" {backend} "$@" ;;
     esac
 done
 exec "$uv" "$@"
 """
 _HEAD = _BIN_UV[: _BIN_UV.index("uv={uv}")]
+_SHAPE = re.compile(re.sub(r"\\{\w+\\}", ".+", re.escape(_BIN_UV)))
 _LONGEST = 64 * 1024  # bytes of it, at most; a uv that somebody has installed has millions
 _UV_INIT = '''"""The uv that came with kernel-provisioner, lent to this environment."""
 
@@ -99,8 +100,12 @@ def lent_script(prefix: Path) -> str:
 
 
 def is_served_by_us(script: str) -> bool:
-    """Whether a ``bin/uv`` leads to files of this installation, and to a uv that is there."""
-    return f" {shlex.quote(str(_LENT_UV))} " in script and os.access(_program(script), os.X_OK)
+    """Whether a ``bin/uv`` is as this version writes it, and leads to this installation and to a uv."""
+    return (
+        _SHAPE.fullmatch(script) is not None
+        and f" {shlex.quote(str(_LENT_UV))} " in script
+        and os.access(_program(script), os.X_OK)
+    )
 
 
 def renew_uv(prefix: Path, script: str, base: BaseManifest) -> None:
