@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -147,6 +148,23 @@ def test_a_torch_that_cannot_be_imported_is_no_base(shop: Workshop) -> None:
         shop.create("cpu")
     assert "wrong ELF class" in caught.value.why
     assert_no_base(shop)
+
+
+def test_a_base_whose_kernel_cannot_be_registered_leaves_the_tag_as_it_was(shop: Workshop) -> None:
+    """An older base of the tag goes on being what it means, and none of the new one stays."""
+    shop.stock("cpu", torch="2.5.0", vision="0.20.0")
+    shop.stock("cpu")
+    old = shop.create("cpu", torch="2.5.0").base
+    kernels = shop.data_dir / "kernels"
+    shutil.rmtree(kernels)
+    kernels.write_text("in the way")
+    with pytest.raises(OverlayError):
+        shop.create("cpu")
+    root = shop.data_dir / "torch-bases"
+    register = read_register([root])
+    assert (register.bases, register.aliases) == ((old,), {"cpu": old.manifest.id})
+    assert register.get("cpu") == old
+    assert register.leftovers == ()
 
 
 def test_a_place_that_takes_no_files_is_named(shop: Workshop) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kernel_provisioner.base.maintain import remove_base, verify_base
+from kernel_provisioner.base.maintain import remove_base, remove_leftover, verify_base
 from kernel_provisioner.base.registry import (
     MANIFEST,
     RegisteredBase,
@@ -20,6 +20,7 @@ from kernel_provisioner.base.registry import (
     hold,
     is_registered,
     read_register,
+    set_alias,
 )
 from kernel_provisioner.errors import BaseInUse, BaseNotFound
 from kernel_provisioner.system import locks
@@ -207,6 +208,48 @@ def test_an_adopted_environment_survives_its_removal(shop: Workshop) -> None:
     remove_base(shop.adopt(venv).base, data_dir=shop.data_dir)
     assert (venv / "bin/python").exists()
     assert read_register([shop.data_dir / "torch-bases"]).bases == ()
+
+
+def test_an_alias_of_a_base_that_is_gone_hides_no_other(shop: Workshop, base: RegisteredBase) -> None:
+    """The tag then means a base of it that is there."""
+    root = shop.data_dir / "torch-bases"
+    set_alias(root, "cpu", "cpu-torch9.9.0-py311-00000000")
+    assert read_register([root]).get("cpu") == base
+
+
+def killed_while_removed(base: RegisteredBase) -> Path:
+    """What a removal leaves that is killed once it has taken the base out of the register."""
+    (base.directory / MANIFEST).unlink()
+    return base.directory
+
+
+def test_what_a_killed_removal_left_is_seen_and_removed(shop: Workshop, base: RegisteredBase) -> None:
+    """Under its locks: not while somebody makes it, nor while something stands on it."""
+    root = shop.data_dir / "torch-bases"
+    assert read_register([root]).leftovers == ()
+    left = killed_while_removed(base)
+    register = read_register([root])
+    assert (register.bases, register.leftovers) == ((), (left,))
+    assert register.leftover(base.manifest.id) == left
+    assert register.leftover("cpu") is None
+    with locks.exclusive(root / f"{left.name}.new.lock"), pytest.raises(BaseInUse, match="being created"):
+        remove_leftover(left)
+    with locks.shared(base.lock_path), pytest.raises(BaseInUse):
+        remove_leftover(left)
+    with pytest.raises(BaseInUse) as caught:
+        remove_leftover(left, standing=lambda: [Path("/project/.venv")])
+    assert "/project/.venv" in caught.value.why
+    assert left.is_dir()
+    assert remove_leftover(left) == [f"what was left of {left.name}", "alias cpu"]
+    assert not left.exists()
+    assert shop.create("cpu").existed is False
+
+
+def test_a_base_is_no_leftover(base: RegisteredBase) -> None:
+    """Made again meanwhile, it stays."""
+    with pytest.raises(BaseNotFound):
+        remove_leftover(base.directory)
+    assert is_registered(base)
 
 
 @pytest.mark.fault(18)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kernel_provisioner.system import locks
 from tests.support.bases import Workshop
 from tests.support.index import LocalIndex
 from tests.support.tree import tree_hash
@@ -89,6 +90,17 @@ def test_a_damaged_base_is_named_with_its_fix(shop: Workshop) -> None:
     found = wrong(shop)
     assert any(str(manifest) in text and "base" in fix for text, fix in found.items())
     assert any("torch-cpu has no cpu base" in text for text in found)
+
+
+def test_what_is_left_of_a_base_is_named_with_its_fix(shop: Workshop) -> None:
+    """A removal was killed: gigabytes that no register names; not while one is being made or removed."""
+    (manifest,) = shop.data_dir.glob("torch-bases/*/base.json")
+    manifest.unlink()
+    left = manifest.parent
+    text = f"{left} is what a creation or removal has left that was ended, and takes up space"
+    assert wrong(shop)[text] == f"jupyter overlay base remove {left.name}"
+    with locks.exclusive(left.parent / f"{left.name}.new.lock"):
+        assert text not in wrong(shop)
 
 
 def test_a_base_whose_parts_are_gone_is_named(shop: Workshop) -> None:

@@ -13,8 +13,8 @@ from traitlets.config import Config
 
 from kernel_provisioner.errors import NotAllowed, ResolutionFailed
 from kernel_provisioner.policy import OPEN, Layer, Policy
-from kernel_provisioner.policy.rules import seconds_of
 from kernel_provisioner.policy.traits import TorchPolicy, layer_of
+from kernel_provisioner.policy.values import seconds_of
 
 ADMIN, USER = "/etc/jupyter/jupyter_overlay_config.py", "/home/ada/.jupyter/jupyter_overlay_config.py"
 

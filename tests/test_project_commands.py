@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kernel_provisioner.inkernel import project_uv
-from kernel_provisioner.overlay.lent import is_served_by_us, lent_script, renew_uv
+from kernel_provisioner.overlay.lent import is_served_by_us, lent_script
 from tests.support.bases import BUILDS_WITHIN
 from tests.support.heavy import Watch
 from tests.support.index import serve_index
@@ -57,7 +57,7 @@ def test_bin_uv_of_an_earlier_version_is_renewed(bench: Bench, project: Path) ->
     assert is_served_by_us(right)
     path.write_text(right.replace("add|build|check|remove|run|sync|version)", "add|build|remove|run|sync)"))
     assert not is_served_by_us(lent_script(project / ".venv"))
-    renew_uv(project / ".venv", lent_script(project / ".venv"), bench.cpu.manifest)
+    bench.command("sync", str(project))
     assert path.read_text() == right
 
 

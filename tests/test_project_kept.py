@@ -14,6 +14,7 @@ import pytest
 
 from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.inkernel.shared import layout
+from kernel_provisioner.project import make
 from kernel_provisioner.project.contents import users_files
 from tests.support.bases import Workshop
 from tests.support.index import LocalIndex, serve_index
@@ -182,6 +183,44 @@ def test_an_environment_at_another_place_says_where_it_was_made(
     assert told["what"] == f"{there} was created as {place}, and does not work at another path"
     assert not bench.venv(there, "einops", "--recreate")["existed"]
     assert bench.source(there / "bin/activate", shell).stdout == f"at {there}\n"
+
+
+@pytest.mark.parametrize("made_at", ["the link", "its goal"])
+def test_an_environment_that_is_a_link_is_built_again_where_it_lies(
+    bench: Bench, place: Path, made_at: str
+) -> None:  # fmt: skip
+    """As on clusters, where home directories are small: the link stays, and nothing lies beside it."""
+    goal, link = place.with_name("scratch") / "env", place
+    goal.parent.mkdir()
+    if made_at == "the link":
+        place.rename(goal)
+    else:
+        shutil.rmtree(place)
+        bench.venv(goal, "einops")
+    link.symlink_to(goal)
+    made = bench.venv(link, "einops", "--recreate")
+    assert made.get("installed") == {"einops": "0.8"}, made
+    assert link.readlink() == goal
+    assert [path.name for path in link.parent.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in goal.parent.iterdir()] == ["env"]
+    assert bench.source(link / "bin/activate", "bash").returncode == 0
+    assert bench.venv(link, "einops")["existed"]
+
+
+def test_what_cannot_be_moved_out_of_the_way_leaves_nothing_beside_it(
+    bench: Bench, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """The disk refuses the rename: the environment is as it was."""
+    before = tree_hash(place)
+
+    def refuse(path: Path, target: Path) -> None:
+        raise PermissionError(13, "no", str(path), None, str(target))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError), make._out_of_the_way(place):
+        pass
+    assert [path.name for path in place.parent.iterdir()] == ["env"]
+    assert tree_hash(place) == before
 
 
 def test_an_environment_is_the_same_by_every_path_that_leads_to_it(bench: Bench, place: Path) -> None:

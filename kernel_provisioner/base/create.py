@@ -6,6 +6,7 @@ written last: before it there is no base, and what a failed attempt left is remo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from ..errors import BaseNotFound, InstallFailed, InvalidRequest
+from ..errors import BaseNotFound, InstallFailed, InvalidRequest, OverlayError
 from ..model.accelerators import BESIDE_TORCH, parse_tag
 from ..system import locks
 from ..uv.client import Uv
@@ -34,6 +35,7 @@ from .publish import (
     refuse_line_breaks,
     remove_tree,
     told_disk_errors,
+    withdraw,
 )
 from .registry import DIRECTORY, RegisteredBase
 from .snapshot import Snapshot, base_id, probe, snapshot
@@ -125,8 +127,9 @@ def _install(
     with locks.exclusive(directory.parent / f"{directory.name}.new.lock", timeout=LOCK_WAIT):
         if (directory / registry.MANIFEST).exists():
             base = RegisteredBase(registry.read_manifest(directory), directory)
+            kernel = register_kernel(spec.tag, data_dir)
             registry.set_alias(directory.parent, spec.tag, directory.name)
-            return Created(base, register_kernel(spec.tag, data_dir), plan.source, existed=True)
+            return Created(base, kernel, plan.source, existed=True)
         remove_tree(directory)
         directory.mkdir()
         try:
@@ -145,8 +148,15 @@ def _install(
             make_read_only(venv)
             return publish(picture, directory, data_dir, plan.source, existed=False)
         except BaseException:
-            remove_tree(directory)
+            _take_back(directory, data_dir)
             raise
+
+
+def _take_back(directory: Path, data_dir: Path) -> None:
+    """Remove what a failed attempt left: where the base was registered already, with its alias and kernel."""
+    with contextlib.suppress(OSError, OverlayError):
+        withdraw(RegisteredBase(registry.read_manifest(directory), directory), data_dir)
+    remove_tree(directory)
 
 
 def _refuse_foreign(tag: str, plan: Plan) -> None:

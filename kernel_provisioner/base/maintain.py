@@ -14,8 +14,8 @@ from ..inkernel.shared import flock
 from ..model.accelerators import BESIDE_TORCH
 from ..system import locks, records
 from .current import is_current
-from .publish import told_disk_errors, withdraw
-from .registry import RegisteredBase, announced_removal, is_registered
+from .publish import remove_tree, told_disk_errors, withdraw
+from .registry import RegisteredBase, announced_removal, is_leftover, is_registered, remove_alias
 from .snapshot import own_python, probe
 from .trust import unsafe
 
@@ -75,28 +75,54 @@ def remove_base(
     """
     with (
         told_disk_errors(data_dir),
-        _nobody_makes(base) as making,
+        _nobody_makes(base.directory.parent, base.manifest.id) as making,
         announced_removal(base),
-        _nobody_uses(base),
+        _nobody_uses(base.directory.parent, base.manifest.id),
     ):
         if not is_registered(base):
             raise BaseNotFound(f"{base.manifest.id} no longer exists", why="it was removed")
-        if places := standing():
-            raise BaseInUse(
-                f"{base.manifest.id} is in use",
-                why="these environments of projects stand on it:\n" + "\n".join(map(str, places)),
-                fix="remove those directories (rm -r), or let each stand on another base:\n"
-                "jupyter overlay venv DIR --base OTHER … --recreate;  then try again",
-            )
+        _refuse_standing(base.manifest.id, standing())
         done = withdraw(base, data_dir)
         making.path.unlink(missing_ok=True)  # ours: whoever waits for it sees that, and makes another
     return done
 
 
+def remove_leftover(directory: Path, *, standing: Callable[[], Sequence[Path]] = tuple) -> list[str]:
+    """Remove what is left of a base: what a removal or a creation has left that was killed.
+
+    Returns what was removed, a line each. Raises BaseInUse where somebody makes or removes it right now, or
+    something still stands on it, as ``remove_base`` does, and BaseNotFound where it is none.
+    """
+    name, root = directory.name, directory.parent
+    with told_disk_errors(root.parent), _nobody_makes(root, name) as making, _nobody_uses(root, name):
+        if not is_leftover(directory):
+            raise BaseNotFound(f"{name} no longer exists", why="it was removed, or created again")
+        _refuse_standing(name, standing())
+        tags = remove_alias(root, name)
+        remove_tree(directory)
+        making.path.unlink(missing_ok=True)  # as after a removal
+    return [f"what was left of {name}", *(f"alias {tag}" for tag in tags)]
+
+
 def describe_holders(base: RegisteredBase) -> list[str]:
     """A line for each process that holds the base: its pid and its command, as far as we may see."""
+    return _holders(base.lock_path)
+
+
+def _refuse_standing(name: str, places: Sequence[Path]) -> None:
+    """Raise BaseInUse where environments of projects stand on a base, at ``places``."""
+    if places:
+        raise BaseInUse(
+            f"{name} is in use",
+            why="these environments of projects stand on it:\n" + "\n".join(map(str, places)),
+            fix="remove those directories (rm -r), or let each stand on another base:\n"
+            "jupyter overlay venv DIR --base OTHER … --recreate;  then try again",
+        )
+
+
+def _holders(lock_path: Path) -> list[str]:
     lines = []
-    for pid in flock.holders(base.lock_path):
+    for pid in flock.holders(lock_path):
         if pid == os.getpid():
             continue
         with contextlib.suppress(OSError):
@@ -107,38 +133,39 @@ def describe_holders(base: RegisteredBase) -> list[str]:
     return lines
 
 
-def _nobody_makes(base: RegisteredBase) -> locks.Lock:
-    """The lock under which a base is made or adopted; raises BaseInUse."""
+def _nobody_makes(root: Path, name: str) -> locks.Lock:
+    """The lock under which the base ``name`` in ``root`` is made or adopted; raises BaseInUse."""
     try:
-        return locks.exclusive(base.directory.parent / f"{base.manifest.id}.new.lock", timeout=_MOMENT)
+        return locks.exclusive(root / f"{name}.new.lock", timeout=_MOMENT)
     except LockTimeout as error:
         raise BaseInUse(
-            f"{base.manifest.id} is being created, adopted or removed right now",
+            f"{name} is being created, adopted or removed right now",
             why=error.why,
             fix="wait for that process to end, then try again",
         ) from error
 
 
-def _nobody_uses(base: RegisteredBase) -> locks.Lock:
-    """The lock that every kernel on the base holds shared; raises BaseInUse, naming them.
+def _nobody_uses(root: Path, name: str) -> locks.Lock:
+    """The lock that every kernel on the base ``name`` holds shared; raises BaseInUse, naming them.
 
     Also where the disk keeps no locks, so that nobody can say who runs on it.
     """
+    path = root / f"{name}.lock"
     try:
-        lock = locks.exclusive(base.lock_path)
+        lock = locks.exclusive(path)
     except LockTimeout as error:
         raise BaseInUse(
-            f"{base.manifest.id} is in use",
-            why="\n".join(describe_holders(base)) or "a kernel of another user runs on it",
+            f"{name} is in use",
+            why="\n".join(_holders(path)) or "a kernel of another user runs on it",
             fix="shut these kernels down, then try again; new kernels of the tag follow another base "
             "after  jupyter overlay base default TAG ID",
         ) from error
     if not locks.keep_apart(lock):
         lock.release()
-        directory = shlex.quote(str(base.directory))
+        directory = shlex.quote(str(root / name))
         raise BaseInUse(
-            f"{base.manifest.id} may be in use",
-            why=f"the disk of {base.lock_path} keeps no locks, so it is unknown which kernels run on it",
+            f"{name} may be in use",
+            why=f"the disk of {path} keeps no locks, so it is unknown which kernels run on it",
             fix=f"shut all kernels down, then remove it by hand: chmod -R u+w {directory}; rm -r {directory}",
         )
     return lock

@@ -58,9 +58,10 @@ def publish(
         replace_text(directory / registry.MANIFEST, json.dumps(manifest.as_dict(), indent=1) + "\n")
         if not manifest.runs_kernels:
             return Created(base, None, source, existed)
-        if default:
+        kernel = register_kernel(manifest.tag, data_dir)
+        if default:  # last: an alias must not be left of a base whose kernel could not be registered
             registry.set_alias(directory.parent, manifest.tag, manifest.id)
-        return Created(base, register_kernel(manifest.tag, data_dir), source, existed)
+        return Created(base, kernel, source, existed)
 
 
 def withdraw(base: RegisteredBase, data_dir: Path) -> list[str]:

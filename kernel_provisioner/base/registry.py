@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,15 +59,25 @@ class Register(NamedTuple):
     bases: tuple[RegisteredBase, ...]
     aliases: dict[str, str]
     damaged: tuple[CorruptState, ...] = ()
+    leftovers: tuple[Path, ...] = ()  # what a removal or a creation has left that was killed, or runs now
 
     @property
     def manifests(self) -> list[BaseManifest]:
         """The usable bases' manifests."""
         return [base.manifest for base in self.bases]
 
+    def leftover(self, name: str) -> Path | None:
+        """What is left of the base with that id; None where nothing is, or the base is there."""
+        found = (path for path in self.leftovers if path.name == name)
+        return None if any(base.manifest.id == name for base in self.bases) else next(found, None)
+
     def get(self, name: str) -> RegisteredBase:
-        """The base of an id, of a tag (its alias first), or of an unambiguous beginning of an id."""
-        wanted = self.aliases.get(name, name)
+        """The base of an id, of a tag (its alias first), or of an unambiguous beginning of an id.
+
+        An alias of a base that is not there counts for nothing.
+        """
+        ids = {base.manifest.id for base in self.bases}
+        wanted = alias if (alias := self.aliases.get(name, "")) in ids else name
         for match in (
             [base for base in self.bases if base.manifest.id == wanted],
             [base for base in self.bases if base.manifest.tag == wanted],
@@ -75,8 +86,8 @@ class Register(NamedTuple):
             if len(match) == 1 or (match and match[0].manifest.tag == wanted):
                 return match[0]
             if match:
-                ids = ", ".join(base.manifest.id for base in match)
-                raise BaseNotFound(f"{name!r} means several bases: {ids}", fix="use one full ID")
+                several = ", ".join(base.manifest.id for base in match)
+                raise BaseNotFound(f"{name!r} means several bases: {several}", fix="use one full ID")
         known = ", ".join(base.manifest.id for base in self.bases) or "none"
         raise BaseNotFound(
             f"no base {name!r} is registered",
@@ -95,6 +106,7 @@ def read_register(directories: Sequence[Path] | None = None) -> Register:
     bases: dict[str, RegisteredBase] = {}
     aliases: dict[str, str] = {}
     damaged: list[CorruptState] = []
+    leftovers: list[Path] = []
     for root in roots() if directories is None else directories:
         for entry in _entries(root):
             if entry.suffix == ".alias":
@@ -107,7 +119,19 @@ def read_register(directories: Sequence[Path] | None = None) -> Register:
                     damaged.append(error)
                 else:
                     bases.setdefault(base.manifest.id, base)
-    return Register(tuple(bases.values()), aliases, tuple(damaged))
+            elif is_leftover(entry):
+                leftovers.append(entry)
+    return Register(tuple(bases.values()), aliases, tuple(damaged), tuple(leftovers))
+
+
+def is_leftover(directory: Path) -> bool:
+    """Whether a directory in a register is what is left of a base: named as one, and without a manifest."""
+    return (
+        re.search(r"-torch[^/]*-py\d+-[0-9a-f]{8}$", directory.name) is not None
+        and directory.is_dir()
+        and not directory.is_symlink()
+        and not (directory / MANIFEST).exists()
+    )
 
 
 _parsed: dict[Path, tuple[tuple[int, int, int], BaseManifest]] = {}

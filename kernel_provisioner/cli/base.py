@@ -8,11 +8,11 @@ from traitlets import Bool, List, Unicode
 
 from ..base import registry
 from ..base.adopt import adopt_base
-from ..base.maintain import describe_holders, remove_base, verify_base
+from ..base.maintain import describe_holders, remove_base, remove_leftover, verify_base
 from ..base.publish import Created
 from ..base.snapshot import own_python
 from ..errors import BaseNotFound
-from ..project.notes import gone_from, standing_on
+from ..project.notes import gone_from, standing_at, standing_on
 from ..runs.bases import create, created_data, described, refuse_own
 from ..runs.use import use_base
 from .common import CommandGroup, OverlayApp, PlacedApp
@@ -205,8 +205,13 @@ class RemoveApp(OverlayApp):
 
     def run(self) -> int | None:
         (name,) = self.words(1, 1)
-        base = registry.read_register().get(name)
-        root = Path(self.settings().overlay_root)
+        register, root = registry.read_register(), Path(self.settings().overlay_root)
+        if left := register.leftover(name):
+            with self.working(f"Removing what is left of {name}"):
+                removed = remove_leftover(left, standing=lambda: standing_at(root, left))
+            self.emit({"removed": removed, "gone": []}, [f"removed {line}" for line in removed])
+            return None
+        base = register.get(name)
         gone = gone_from(root, base)
         with self.working(f"Removing {base.manifest.id}"):
             removed = remove_base(

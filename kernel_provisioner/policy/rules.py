@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from ..errors import NotAllowed, OverlayError
 from ..inkernel.shared.packages import named_in
+from .values import WRONG_NAMES, seconds_of, within
 
 # Rules that say nothing of what an overlay holds: changing one makes no ready overlay wrong.
 _OF_THE_MOMENT = frozenset({"contact", "max_seconds", "offline", "own_bases", "own_sources"})
@@ -25,6 +24,7 @@ _FORBIDS_NOTHING = {
     "cooldown": "",
     "locked_only": False,
 }
+_BY_NAME = "name the package alone, so that it comes from the index"
 _NOBODY = "the administrator of this system"
 _SHOWN = 120  # characters of a rule's value in a message
 
@@ -142,41 +142,80 @@ class Policy(NamedTuple):
             self._refuse_name(name, f'"{name}"' + ("" if name in declared else ", which the extras need,"))
         self.refuse_count(len(names))
 
-    def refuse_count(self, count: int) -> None:
+    def refuse_locked(self, names: Iterable[str]) -> None:
+        """Raise NotAllowed where what a project's lock adds to its base is not allowed."""
+        found = sorted(names)
+        for name in found:
+            fix = f"uv tree --invert --package {name}  shows what needs it; remove that from the project"
+            self._refuse_name(name, f'"{name}" in uv.lock', fix=fix)
+        self.refuse_count(len(found), "the packages of uv.lock", fix="lock fewer, or use a base with more")
+
+    def refuse_count(
+        self,
+        count: int,
+        what: str = "the extras",
+        *,
+        fix: str = "declare fewer of them, or use a base that holds more",
+    ) -> None:
         """Raise NotAllowed where an overlay would hold too many packages."""
         for layer, most in self._said("max_packages"):
             if count > most:
                 raise self._refusal(
-                    f"the extras come to {count} packages, and {most} are allowed",
+                    f"{what} come to {count} packages, and {most} are allowed",
                     (layer, "max_packages"),
-                    fix="declare fewer of them, or use a base that holds more",
+                    fix=fix,
                 )
 
-    def refuse_bytes(self, count: int, what: str) -> None:
+    def refuse_bytes(
+        self, count: int, what: str, *, fix: str = "declare fewer extras, or use a base that holds more"
+    ) -> None:
         """Raise NotAllowed where ``count`` bytes are too many; ``what`` says of what they are."""
         for layer, most in self._said("max_bytes"):
             if count > most:
                 raise self._refusal(
                     f"{what} {count:,} bytes, and {most:,} are allowed",
                     (layer, "max_bytes"),
-                    fix="declare fewer extras, or use a base that holds more",
+                    fix=fix,
                 )
 
-    def refuse_unlocked(self) -> None:
-        """Raise NotAllowed where packages may be installed from a notebook's lock alone."""
+    def refuse_unlocked(
+        self,
+        whose: str = "a notebook's",
+        *,
+        fix: str = "declare them in a notebook, and: jupyter overlay lock NOTEBOOK",
+    ) -> None:
+        """Raise NotAllowed where packages may be installed from a lock alone."""
         for layer, only in self._said("locked_only"):
             if only:
                 raise self._refusal(
-                    "packages are installed only from a notebook's current lock here, and these are in none",
+                    f"packages are installed only from {whose} current lock here, and these are in none",
                     (layer, "locked_only"),
-                    fix="declare them in a notebook, and: jupyter overlay lock NOTEBOOK",
+                    fix=fix,
                 )
 
-    def refuse_sources(self, where: str) -> None:
+    def refuse_sources(self, where: str, *, fix: str = "leave it out") -> None:
         """Raise NotAllowed where indexes are set, for a source of packages that is none of them."""
         for layer, _ in self._said("indexes"):
             what = f"{where} is not among the allowed indexes"
-            raise self._refusal(what, (layer, "indexes"), fix="leave it out")
+            raise self._refusal(what, (layer, "indexes"), fix=fix)
+
+    def refuse_index(self, index: str) -> None:
+        """Raise NotAllowed where indexes are set, and a lock names another one."""
+        known = [re.escape(one).replace(re.escape("{tag}"), r"[\w.]+") for one in self._all_indexes()]
+        if not any(re.fullmatch(one, index.rstrip("/")) for one in known):
+            again = f"UV_NO_CONFIG=1 UV_DEFAULT_INDEX={next(iter(self.indexes), 'URL')} uv lock"
+            self.refuse_sources(index, fix=f"lock with the allowed ones: {again}")
+
+    def refuse_young(self, what: str, age: float | None) -> None:
+        """Raise NotAllowed for a file of this age in seconds; None where nothing says how old it is."""
+        for layer, value in self._said("cooldown"):
+            if (least := seconds_of(value)) and (age is None or age < least):
+                since = "an unknown time" if age is None else f"{max(age, 0.0) / 3600:.0f} hours"
+                raise self._refusal(
+                    f"{what} has been published for {since}, and {value} are needed",
+                    (layer, "cooldown"),
+                    fix="lock an older version: uv lock --upgrade --exclude-newer DATE",
+                )
 
     def refuse_own_bases(self) -> None:
         """Raise NotAllowed where users can make no bases of their own."""
@@ -188,14 +227,14 @@ class Policy(NamedTuple):
                     fix="use one of those that are here: jupyter overlay base list",
                 )
 
-    def refuse_own_sources(self) -> None:
+    def refuse_own_sources(self, what: str = "packages", *, fix: str = _BY_NAME) -> None:
         """Raise NotAllowed where users can add no packages from directories and repositories of their own."""
         for layer, can in self._said("own_sources"):
             if not can:
                 raise self._refusal(
-                    "packages cannot come from a directory or a repository on this system",
+                    f"{what} cannot come from a directory or a repository on this system",
                     (layer, "own_sources"),
-                    fix="name the package alone, so that it comes from the index",
+                    fix=fix,
                 )
 
     def refuse_repository(self, url: str) -> None:
@@ -204,13 +243,13 @@ class Policy(NamedTuple):
         if not self._said("allow_urls"):
             self.refuse_sources(url)
 
-    def no_build(self, what: str) -> NotAllowed:
+    def no_build(self, what: str, *, fix: str = _BY_NAME) -> NotAllowed:
         """The error to raise where ``what`` would be built, and the policy lets nobody build it."""
         layer, _ = next(said for said in self._said("source_builds") if said[1] != "after-first-cell")
         return self._refusal(
             f"{what} would be built, and that is not allowed on this system",
             (layer, "source_builds"),
-            fix="name the package alone, so that it comes from the index",
+            fix=fix,
         )
 
     def late(self) -> NotAllowed:
@@ -287,25 +326,28 @@ class Policy(NamedTuple):
         lists = [[index.rstrip("/") for index in value] for _, value in self._said("indexes")]
         return [index for index in lists[0] if all(index in more for more in lists[1:])] if lists else []
 
-    def _refuse_name(self, name: str, shown: str) -> None:
-        for rule, wrong in _WRONG_NAMES.items():
+    def _refuse_name(self, name: str, shown: str, *, fix: str = "") -> None:
+        for rule, wrong in WRONG_NAMES.items():
             for layer, patterns in self._said(rule):
                 if wrong(name, patterns):
                     raise self._refusal(
                         f"{shown} is not allowed on this system",
                         (layer, rule),
-                        fix="remove it from the extras (torch_env.extras, or the # /// script cell)"
-                        if "which" not in shown
-                        else "remove the extra that needs it",
+                        fix=fix
+                        or (
+                            "remove it from the extras (torch_env.extras, or the # /// script cell)"
+                            if "which" not in shown
+                            else "remove the extra that needs it"
+                        ),
                     )
 
     def _refuse_url(self, text: str, url: str) -> None:
         for layer, prefixes in self._said("allow_urls"):
-            if not any(_within(url, prefix) for prefix in prefixes):
+            if not any(within(url, prefix) for prefix in prefixes):
                 raise self._refusal(
                     f"{text} comes from an address that is not allowed on this system",
                     (layer, "allow_urls"),
-                    fix="name the package alone, so that it comes from the index",
+                    fix=_BY_NAME,
                 )
 
     def _refusal(self, what: str, rule: tuple[Layer, str], *, fix: str) -> NotAllowed:
@@ -324,49 +366,9 @@ OPEN = Policy()
 """The policy where nobody has set a rule."""
 
 
-def seconds_of(text: str) -> float:
-    """A span such as ``7 days``, ``36 hours``, ``P7D`` or ``PT36H`` in seconds; empty is 0.
-
-    Raises ValueError.
-    """
-    if not text:
-        return 0.0
-    units = {"w": 604800.0, "d": 86400.0, "h": 3600.0}
-    words = re.fullmatch(r"(\d{1,6}) *(week|day|hour)s?", text.strip(), re.ASCII)
-    if words:
-        return int(words[1]) * units[words[2][0]]
-    iso = re.fullmatch(r"P(?=\d|T\d)(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(\d{1,6})H)?", text.strip(), re.ASCII)
-    if not iso:
-        raise ValueError(f"{text!r} is not a time span; write it like '7 days', '36 hours' or 'P7D'")
-    return sum(int(number or 0) * units[unit] for number, unit in zip(iso.groups(), "wdh", strict=True))
-
-
 def url_in(extra: str) -> str:
     """The address that an extra (as ``Request`` writes it) names as its source; empty where none."""
     return extra.partition(" @ ")[2].partition(" ")[0]
-
-
-def pattern_of(text: str) -> str:
-    """A package name, or a pattern with ``*``, ``?`` and ``[…]``, as names are compared."""
-    return re.sub(r"(\[!?\]?[^\]]*\])|[-_.]+", lambda part: part[1] or "-", text.strip()).lower()
-
-
-_WRONG_NAMES: Mapping[str, Callable[[str, Sequence[str]], bool]] = {
-    "denied": lambda name, patterns: any(fnmatchcase(name, pattern) for pattern in patterns),
-    "allowed": lambda name, patterns: not any(fnmatchcase(name, pattern) for pattern in patterns),
-}
-
-
-def _within(url: str, prefix: str) -> bool:
-    """Whether ``url`` lies at or below ``prefix``: same scheme, user, host and port, path below."""
-    ours, allowed = urlsplit(url), urlsplit(prefix)
-    if (ours.scheme.lower(), ours.netloc.lower()) != (allowed.scheme.lower(), allowed.netloc.lower()):
-        return False
-    path = unquote(unquote(ours.path))
-    if "\\" in path or ".." in path.split("/"):
-        return False
-    root = allowed.path.rstrip("/")
-    return path == root or path.startswith(root + "/")
 
 
 def _shown(name: str, value: Any) -> str:

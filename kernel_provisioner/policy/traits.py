@@ -11,7 +11,8 @@ from packaging.utils import canonicalize_name
 from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, Union, validate
 from traitlets.config import Config, Configurable
 
-from .rules import Layer, pattern_of, seconds_of
+from .rules import Layer
+from .values import pattern_of, seconds_of
 
 # ``bad[extra]``, which as a pattern means bade, badx …: a class of characters, no package's extra.
 _WITH_EXTRA = r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\[(?!\w-\w\])\w[\w.-]+\]"

@@ -84,6 +84,7 @@ def make_venv(
     root = store.Store(Path(settings.overlay_root))
     root.prepare()
     job = _Job(base, request, settings, root, tell)
+    directory = _followed(directory)
     with _alone(root.root, directory), _held(base), _told_for_a_project():
         return _make(directory, job, recreate=recreate)
 
@@ -107,6 +108,18 @@ class _Job:
     @property
     def spec(self) -> dict[str, Any]:
         return store.spec_of(self.request, self.base.manifest, self.settings)
+
+
+def _followed(directory: Path) -> Path:
+    """Where the environment of ours is that ``directory`` is a link to; itself where it is no such link.
+
+    What is built again takes the place of the environment, and the link stays.
+    """
+    if directory.is_symlink():
+        target = directory.resolve()
+        if notes.spec_at(target) is not None or _beside(target, _PREVIOUS):
+            return target
+    return directory
 
 
 def _make(directory: Path, job: _Job, *, recreate: bool) -> Made:
@@ -222,7 +235,11 @@ def _out_of_the_way(directory: Path) -> Iterator[None]:
     previous = None
     if notes.spec_at(directory) is not None:
         previous = _new_beside(directory, _PREVIOUS)
-        directory.rename(previous)
+        try:
+            directory.rename(previous)
+        except OSError:
+            previous.rmdir()
+            raise
     try:
         yield
     except BaseException:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
+from typing import Any
 
 from ..base.registry import RegisteredBase
 from ..errors import BaseNotFound, CorruptState, InvalidRequest
 from ..inkernel.shared.packages import packages
 from ..model.accelerators import is_accelerator_library
 from ..overlay.guards import CONSTRAINTS
+from ..overlay.lent import is_served_by_us, lent_script, renew_uv
 from ..overlay.skeleton import is_intact, link_again, missing_receipts
 from ..settings import Settings
-from ..uv.projects import sync, uninstall
+from ..uv.client import find_uv
+from ..uv.projects import sync, uninstall, workspace_of
 from . import notes
+from .allowed import Chosen, refuse_forbidden
+from .files import read_files
 from .kept import read_kept, write_kept
 from .refill import lost_packages, refill
 from .renew import lay_guards, renew
@@ -72,6 +78,8 @@ def mend(directory: Path, settings: Settings) -> Mended:
     kept = read_kept(place)
     if not ((place / "bin/uv").exists() and (place / CONSTRAINTS).exists()):
         lay_guards(place, base, settings)
+    elif (script := lent_script(place)) and not is_served_by_us(script):
+        renew_uv(place, script, base.manifest)
     made_at = place if moved else Path(spec.get("place", place))  # a link may lead here
     scripts = write_scripts(made_at, base, settings)
     again = refill(place, lost_packages(place))
@@ -81,11 +89,25 @@ def mend(directory: Path, settings: Settings) -> Mended:
     receipts = missing_receipts(place, base)
     if kept is not None:
         write_kept(place, base, kept["choices"])
-        sync(place, place.parent if place == directory else directory, "--inexact")
+        _sync(place, place.parent if place == directory else directory, base, kept["choices"], settings)
     return Mended(
         place, base, not linked, tuple(receipts), tuple(removed), kept is not None, tuple(again),
         tuple(scripts), str(moved or ""), instead,
     )  # fmt: skip
+
+
+def _sync(
+    place: Path, project: Path, base: RegisteredBase, choices: dict[str, Any], settings: Settings
+) -> None:
+    """Install what the lock selects; raises NotAllowed, nothing installed, for what the policy forbids."""
+    words, policy = ["--inexact"], settings.policy
+    if policy.layers:
+        tool = find_uv(policy=policy)
+        files = read_files(project, workspace_of(tool, project))
+        choice = choices.get(os.path.relpath(project, files.root), [])
+        refuse_forbidden(tool, Chosen(files, choice), base.manifest)
+        words.append("--frozen")
+    sync(place, project, *words, policy=policy)
 
 
 def _foreign(place: Path, base: RegisteredBase, *, whole: bool) -> list[str]:

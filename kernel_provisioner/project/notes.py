@@ -46,10 +46,15 @@ def known(root: Path) -> list[Venv]:
 
 def standing_on(root: Path, base: RegisteredBase) -> list[Path]:
     """The environments that stand on a base."""
+    return standing_at(root, base.directory)
+
+
+def standing_at(root: Path, directory: Path) -> list[Path]:
+    """The environments that stand on the base that is registered in ``directory``, or was."""
     return [
         venv.path
         for venv in known(root)
-        if venv.base == base.manifest.id or venv.base_directory == str(base.directory)
+        if venv.base == directory.name or venv.base_directory == str(directory)
     ]
 
 

@@ -37,7 +37,7 @@ from ..project.standing import faults
 from ..selection import creatable, select
 from ..settings import CONFIG_NAME, Settings, read_files
 from ..store.entry import are_there, danger, intact
-from ..system import permissions
+from ..system import locks, permissions
 from ..uv.client import find_uv
 from .kernels import PROVISIONER, OurKernel, our_kernels
 
@@ -121,6 +121,9 @@ def _bases(register: Register, machine: Hardware, settings: Settings) -> Iterato
         yield _base(base, means=register.aliases.get(base.manifest.tag) == base.manifest.id)
     for error in register.damaged:
         yield Finding("bases", WRONG, _in_one_line(error), error.fix)
+    for left in register.leftovers:
+        if os.access(left, os.W_OK):  # whoever else made it sees it
+            yield _leftover(left)
     ids = {base.manifest.id for base in register.bases}
     for tag, target in sorted(register.aliases.items()):
         if target not in ids:
@@ -161,6 +164,14 @@ def _base(base: RegisteredBase, *, means: bool) -> Finding:
         return Finding("bases", NOTE, text, f"jupyter overlay base adopt {manifest.prefix}  reads it now")
     text = f"{manifest.id}: torch {manifest.torch}, Python {manifest.python}, {human(manifest.bytes)}"
     return Finding("bases", OK, text + (f"; what {manifest.tag} means" if means else ""))
+
+
+def _leftover(directory: Path) -> Finding:
+    """A directory of a base that is not registered: it is being made or removed, or that was killed."""
+    if locks.is_held(directory.parent / f"{directory.name}.new.lock"):
+        return Finding("bases", OK, f"{directory.name} is being created or removed")
+    text = f"{directory} is what a creation or removal has left that was ended, and takes up space"
+    return Finding("bases", WRONG, text, f"jupyter overlay base remove {directory.name}")
 
 
 def _kernels(register: Register, kernels: dict[str, OurKernel]) -> Iterator[Finding]:

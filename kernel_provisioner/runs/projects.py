@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from packaging.markers import default_environment
 from packaging.specifiers import SpecifierSet
 
 from ..base import registry
@@ -21,6 +21,7 @@ from ..launch.choose import choose
 from ..model.accelerators import ECOSYSTEM
 from ..model.request import Request
 from ..overlay import store
+from ..project.allowed import Chosen, markers_of, refuse_forbidden
 from ..project.files import ProjectFiles, locked_tag, read_files
 from ..project.kept import choice_of, read_kept, write_kept
 from ..project.make import Made, make_venv
@@ -61,10 +62,15 @@ class Project:
 def make_project(
     wanted: Wanted, settings: Settings, *, tell: Callable[[str], None] = lambda _: None
 ) -> Project:
-    """Make or update the environment of a project; see the command. Raises OverlayError."""
+    """Make or update the environment of a project; see the command. Raises OverlayError.
+
+    Where there is a policy, what the lock adds to the base is judged first, and exactly that is installed.
+    """
     if wanted.exact and wanted.relock:
         raise InvalidRequest("--exact keeps the lock, and --relock changes it", fix="leave out one of them")
-    tool = find_uv(policy=settings.policy)
+    policy = settings.policy
+    ends = None if policy.max_seconds is None else time.monotonic() + policy.max_seconds
+    tool = find_uv(policy=policy, ends=ends)
     files = read_files(wanted.directory, workspace_of(tool, wanted.directory))
     place = files.root / ENVIRONMENT
     member = os.path.relpath(wanted.directory, files.root)
@@ -78,10 +84,13 @@ def make_project(
         tell(f"Locking torch {base.manifest.torch}")
         lock_project(tool, wanted.directory, base.manifest.interpreter, base.manifest.torch)
         locked = _locked(tool, files, base, choice)
+    if policy.layers:
+        tell("Checking what the policy allows")
+        refuse_forbidden(tool, Chosen(files, choice), base.manifest)
     made = make_venv(place, base, Request(), settings=settings, recreate=wanted.recreate, tell=tell)
     write_kept(place, base, {**choices, member: choice})
     tell("Installing what the lock selects")
-    sync(place, wanted.directory)
+    sync(place, wanted.directory, *(["--frozen"] if policy.layers else []), policy=policy, ends=ends)
     installed = {package.name: package.version for package in packages(place)}
     lost = tuple(name for name in made.lost if name not in installed)
     made = dataclasses.replace(made, installed=installed, lost=lost)
@@ -132,9 +141,7 @@ def _selected(
     """Name → version of what the lock selects on a base's Python; nothing where there is no lock."""
     if not files.lock.exists():
         return {}
-    python = {"python_version": base.manifest.python_xy, "python_full_version": base.manifest.python}
-    markers = {name: str(value) for name, value in default_environment().items()} | python
-    return selected(tool, files.directory, base.manifest.interpreter, choice, markers)
+    return selected(tool, files.directory, base.manifest.interpreter, choice, markers_of(base.manifest))
 
 
 def _inexact(files: ProjectFiles, locked: str, base: RegisteredBase) -> NoBaseFits:
