@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   changed,
+  choiceOf,
   declared,
   extrasOf,
   nameOf,
@@ -10,6 +11,7 @@ import {
   restored,
   undeclared,
   withExtras,
+  withNew,
   withVersion
 } from '../src/model/requirements';
 
@@ -35,6 +37,13 @@ describe('extras', () => {
       'einops',
       'timm==1.0.9',
       'seaborn'
+    ]);
+  });
+
+  it('stay as they are where they are declared already', () => {
+    expect(withNew(['Tiny_Plot>=0.5,<1'], ['tiny-plot', 'einops'])).toEqual([
+      'Tiny_Plot>=0.5,<1',
+      'einops'
     ]);
   });
 
@@ -94,6 +103,14 @@ describe('a requirement', () => {
       versions: '>= 1',
       marker: ''
     });
+  });
+
+  it('is of versions that are chosen by one sign, or kept as they are', () => {
+    expect(choiceOf('')).toEqual({ sign: '', version: '' });
+    expect(choiceOf('>= 4.44')).toEqual({ sign: '>=', version: '4.44' });
+    for (const range of ['>=4.44,<5', '<2', '!=1.5', '==1.*,>=1.2']) {
+      expect(choiceOf(range)).toEqual({ sign: 'kept', version: '' });
+    }
   });
 
   it('is left alone where it names an address', () => {

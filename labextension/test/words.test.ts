@@ -10,14 +10,9 @@ import {
   stepText,
   spokenTag,
   summary,
-  tileText,
-  type Words
+  tileText
 } from '../src/model/words';
-
-const trans: Words = {
-  __: (text, ...args) => text.replace(/%(\d)/g, (_, number) => String(args[Number(number) - 1])),
-  _n: (one, many, count) => (count === 1 ? one : many)
-};
+import { trans } from './trans';
 
 const RUNNING = { state: 'ready', base: 'b', entered: true, pending: [], failure: null };
 

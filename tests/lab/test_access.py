@@ -96,7 +96,7 @@ def test_the_keyboard_gets_everywhere(lab: JupyterServer, tab: Open) -> None:
     page.open("keys.ipynb")
     expect(page.chip).to_be_visible()
     _command(page, "Add Package to This")
-    field = page.panel.get_by_label("Package to add, with versions if you like")
+    field = page.field
     expect(field).to_be_focused()
     page.page.keyboard.type("tiny-frames")
     page.page.keyboard.press("Enter")

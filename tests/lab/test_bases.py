@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from kernel_provisioner.settings import CONFIG_NAME
 from tests.support.bases import Workshop
@@ -101,3 +101,43 @@ def test_bases_that_do_not_fit_are_greyed_with_why_and_another_is_a_click_away(
         expect(page.panel).to_contain_text("A restart runs on torch 2.13 · cpu.")
         page.save()
         assert page.declared("pick.ipynb") == {"accelerator": "cpu", "torch": "==2.13.0"}
+
+
+def test_a_base_that_takes_another_kernel_asks_before_it_ends_the_running_one(
+    bare: Workshop, tab: Open
+) -> None:
+    """Called off, nothing changes; where the notebook cannot be saved, that is told."""
+    for tag in ("cpu", "cu126"):
+        bare.create(tag)
+    work = bare.home / "work"
+    write_notebook(work / "ends.ipynb", "import torch; torch.__version__", kernel="torch-cu126")
+    with jupyter_server(work, bare.env, app="jupyterlab") as server:
+        page = tab(server)
+        page.open("ends.ipynb")
+        expect(page.chip).to_have_text("torch 2.6 · cu126")
+        name = page.page.locator(".jp-Toolbar-kernelName")
+        use = page.button("Use torch 2.13 · cpu", within=page.show_panel())
+        use.click()
+        dialog = page.page.get_by_role("dialog")
+        expect(dialog).to_contain_text("starts torch-cpu. All variables are lost.")
+        page.picture("asked")
+        page.button("Cancel", within=dialog).click()
+        expect(dialog).to_have_count(0)
+        expect(name).to_contain_text("torch-cu126")
+
+        contents = "**/api/contents/ends.ipynb*"
+        page.page.route(contents, lambda route: route.abort() if _writes(route) else route.continue_())
+        use.click()
+        page.button("Change Kernel", within=dialog).click()
+        dialog.filter(has_text="File Save Error").get_by_role("button").last.click()
+        expect(page.panel.get_by_role("alert")).to_be_visible()
+        page.picture("not-saved")
+        page.page.unroute(contents)
+        use.click()
+        page.button("Change Kernel", within=dialog).click()
+        expect(page.chip).to_have_text("torch 2.13 · cpu", timeout=RUNS_WITHIN * 1000)
+        assert page.run(0).endswith("'2.13.0+cpu'")
+
+
+def _writes(route: Route) -> bool:
+    return route.request.method == "PUT"

@@ -102,7 +102,7 @@ def test_before_it_is_added_a_package_is_looked_up(
     expect(card).to_contain_text(re.compile(r"filelock 3\.\d+.* in place of the base's 4\.\d+"))
     page.picture("replaced")
     page.button("Cancel", within=card).click()
-    field = page.panel.get_by_label("Package to add, with versions if you like")
+    field = page.field
     field.fill("transfomers")
     field.press("Enter")
     wrong = page.panel.get_by_role("group", name="Add transfomers")
@@ -239,6 +239,31 @@ def test_a_failed_build_is_mended_with_a_button(
     expect(page.chip).to_have_text("torch 2.13 · cpu", timeout=RUNS_WITHIN * 1000)
     assert page.run(0).endswith("'there'")
     page.picture("mended")
+
+
+def test_what_a_script_cell_declares_is_changed_in_that_cell(lab: JupyterServer, tab: Open) -> None:
+    """A failure that names it leads to the cell: the panel writes into the metadata alone."""
+    block = '# /// script\n# dependencies = ["tiny-plot", "tiny-pins>9"]\n# ///'
+    others = ["1\n" * 30] * 3
+    write_notebook(lab.root / "script.ipynb", *others, block, torch_env=CPU, kernel="torch-cpu")
+    page = tab(lab)
+    page.open("script.ipynb")
+    expect(page.chip).to_have_text("Build failed", timeout=RUNS_WITHIN * 1000)
+    page.show_panel()
+    expect(page.panel.get_by_role("alert")).to_contain_text("tiny-pins")
+    expect(page.button("Remove tiny-pins>9")).to_have_count(0)
+    expect(page.panel).to_contain_text("tiny-pins>9 is declared in a # /// script cell. Remove it there")
+    page.picture("failed")
+    page.button("Go to the cell that declares tiny-pins").click()
+    active = page.page.locator(".jp-Notebook-cell.jp-mod-active")
+    expect(active).to_contain_text("# /// script")
+    expect(active).to_be_in_viewport()
+    page.picture("cell")
+    page.write(3, block.replace(', "tiny-pins>9"', ""))
+    page.begin(3)
+    expect(page.panel).to_contain_text("A restart adds tiny-plot, removes tiny-pins.")
+    page.button("Restart now").click()
+    expect(page.chip).to_have_text("torch 2.13 · cpu", timeout=RUNS_WITHIN * 1000)
 
 
 def test_a_build_that_takes_long_is_told_and_can_be_cancelled(

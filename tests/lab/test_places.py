@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Response, expect
 
 from tests.support.browser import RUNS_WITHIN
-from tests.support.notebooks import write_notebook
+from tests.support.notebooks import set_torch_env, write_notebook
 from tests.support.ports import free_port
 from tests.support.server import JupyterServer, jupyter_server
 
@@ -75,7 +75,7 @@ def test_it_follows_the_current_notebook_and_outlives_a_reload_and_a_restarted_s
         expect(page.panel.get_by_role("heading", name="first.ipynb")).to_be_visible()
         expect(declared).to_contain_text("tiny-plot")
         page.picture("reloaded")
-    gone = page.panel.get_by_text("The server cannot be reached.")
+    gone = page.panel.get_by_role("status").filter(has_text="The server cannot be reached.")
     expect(gone).to_be_visible()
     expect(declared).to_contain_text("tiny-plot")
     page.picture("gone")
@@ -152,6 +152,41 @@ def test_who_wants_to_be_asked_is_asked_before_anything_is_installed(
         plain = tab(lab)
         plain.open("plain.ipynb")
         expect(plain.chip).to_have_text("torch 2.13 · cpu")
+    finally:
+        setting.unlink()
+
+
+def test_opened_without_a_kernel_a_notebook_starts_one_on_request_and_is_not_asked_about_again(
+    lab: JupyterServer, lab_environment: dict[str, str], tab: Open
+) -> None:
+    """Asked, too, where the server does not say what a start installs."""
+    setting = Path(
+        lab_environment["JUPYTER_CONFIG_DIR"], "lab/user-settings/kernel-provisioner/ask.jupyterlab-settings"
+    )
+    setting.parent.mkdir(parents=True, exist_ok=True)
+    file = write_notebook(
+        lab.root / "held.ipynb", "1", torch_env={**CPU, "extras": ["tiny-plot"]}, kernel="torch-cpu"
+    )
+    setting.write_text('{"askBeforeInstalling": true}')
+    try:
+        page = tab(lab)
+        asked = "**/torch-overlay/environment*"
+        page.page.route(asked, lambda route: route.fulfill(status=500, json={"message": "It is broken"}))
+        page.page.goto(f"{lab.url}lab/workspaces/held/tree/held.ipynb?token={lab.token}")
+        dialog = page.page.get_by_role("dialog")
+        expect(dialog).to_contain_text("It is not known what its kernel would install:")
+        expect(dialog).to_contain_text("It is broken")
+        page.picture("not-known")
+        page.button("Open Without Kernel", within=dialog).click()
+        page.page.unroute(asked)
+        expect(page.page.locator(".jp-Toolbar-kernelName")).to_contain_text("No Kernel")
+        page.palette("Torch: Save and Restart Kernel to Apply Environment")
+        expect(page.chip).to_have_text("torch 2.13 · cpu", timeout=RUNS_WITHIN * 1000)
+        assert page.run(0).endswith("1")
+        set_torch_env(file, {**CPU, "extras": ["tiny-plot", "tiny-frames"]})
+        page.reload()
+        expect(page.chip).to_have_text("Restart to apply")
+        expect(dialog).to_have_count(0)
     finally:
         setting.unlink()
 

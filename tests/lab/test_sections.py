@@ -122,7 +122,7 @@ def test_cut_off_the_panel_says_so_and_goes_on_by_itself(lab: JupyterServer, tab
     declared = panel.get_by_role("list", name="Declared packages")
     expect(declared).to_contain_text("tiny-plot1.0")
     page.go_offline()
-    panel.get_by_label("Package to add, with versions if you like").fill("tiny-frames")
+    page.field.fill("tiny-frames")
     page.button("Add", within=panel).click()
     card = panel.get_by_role("group", name="Add tiny-frames")
     expect(card.get_by_role("alert")).to_contain_text("The server cannot be reached.")
@@ -135,6 +135,26 @@ def test_cut_off_the_panel_says_so_and_goes_on_by_itself(lab: JupyterServer, tab
     expect(panel.get_by_text("The server cannot be reached.")).to_have_count(0)
     page.button("Add tiny-frames", within=page.add("tiny-frames")).click()
     expect(declared).to_contain_text("tiny-frames1.0")
+
+
+def test_what_the_server_refuses_is_told_and_tried_again(lab: JupyterServer, tab: Open) -> None:
+    """That its extension is off is said only where nothing of ours has answered."""
+    write_notebook(lab.root / "refused.ipynb", "1", torch_env=CPU, kernel="torch-cpu")
+    page = tab(lab)
+    asked = "**/torch-overlay/environment*"
+    page.page.route(asked, lambda route: route.fulfill(status=404, json={"message": "No such file: x"}))
+    page.open("refused.ipynb")
+    page.page.get_by_role("tab", name="Environment: packages").click()
+    told = page.panel.get_by_role("alert")
+    expect(told).to_contain_text("No such file: x")
+    page.picture("refused")
+    page.page.unroute(asked)
+    page.page.route(asked, lambda route: route.fulfill(status=404, body="<html>Not Found</html>"))
+    page.button("Try again", within=told).click()
+    expect(told).to_contain_text("its extension kernel_provisioner.server is off")
+    page.page.unroute(asked)
+    page.button("Try again", within=told).click()
+    expect(page.panel.get_by_role("heading", name="Packages")).to_be_visible()
 
 
 def test_what_is_not_understood_is_taken_out_with_a_button(lab: JupyterServer, tab: Open) -> None:

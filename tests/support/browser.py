@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from playwright.sync_api import Browser, Locator, Page, Response, WebSocket, expect, sync_playwright
 
@@ -66,11 +67,15 @@ class Frontend:
         self._server, self._pictures, self._name, self._lab = server, pictures, name, lab
         self._taken = 0
 
-    def open(self, notebook: str) -> None:
-        """Open a notebook by its path below the server's root, as from a bookmark."""
+    def open(self, notebook: str, *, factory: str = "") -> None:
+        """Open a notebook by its path below the server's root, as from a bookmark.
+
+        ``factory`` is what Notebook 7 opens it with: a script is a notebook with "Notebook" alone.
+        """
         place = f"lab/workspaces/{self._name}/tree" if self._lab else "notebooks"
+        how = f"&factory={quote(factory)}" if factory else ""
         with self._new_kernel():
-            self.page.goto(f"{self._server.url}{place}/{notebook}?token={self._server.token}")
+            self.page.goto(f"{self._server.url}{place}/{notebook}?token={self._server.token}{how}")
 
     def open_launcher(self) -> None:
         """Open JupyterLab with nothing in it."""
@@ -107,6 +112,13 @@ class Frontend:
         self.page.get_by_role("menuitem", name=name, exact=True).click()
         self.page.get_by_role("menuitem", name=entry).first.click()
 
+    def palette(self, command: str) -> None:
+        """Run a command of JupyterLab's palette."""
+        self.page.keyboard.press("Control+Shift+c")
+        field = self.page.get_by_placeholder("SEARCH", exact=True)
+        field.fill(command)
+        field.press("Enter")
+
     def restart(self) -> None:
         """Restart the kernel through the menu, and confirm."""
         self.menu("Kernel", "Restart Kernel…")
@@ -117,10 +129,13 @@ class Frontend:
         """Interrupt the kernel through the menu."""
         self.menu("Kernel", "Interrupt Kernel")
 
-    def save(self) -> None:
-        """Save the notebook, and wait until the server has it, whatever a cell puts out meanwhile."""
+    def save(self, entry: str = "Save Notebook") -> None:
+        """Save the notebook, and wait until the server has it, whatever a cell puts out meanwhile.
+
+        ``entry`` is how the menu calls that: for a script not as for other notebooks.
+        """
         with self.page.expect_response(_saves):
-            self.menu("File", "Save Notebook")
+            self.menu("File", entry)
 
     def cell(self, number: int) -> Locator:
         """The cell at a place in the notebook, from 0."""

@@ -48,6 +48,11 @@ class LabPage(Frontend):
         """The panel, shown or not."""
         return self.page.get_by_role("region", name="Environment", exact=True)
 
+    @property
+    def field(self) -> Locator:
+        """Where a package to add is typed into the panel; other notebooks have theirs, hidden."""
+        return self.panel.get_by_role("combobox", name="Package to add, with versions if you like")
+
     def show_panel(self) -> Locator:
         """Open the panel with a click on the chip, and wait for what it tells."""
         self.chip.click()
@@ -65,9 +70,8 @@ class LabPage(Frontend):
 
     def add(self, requirement: str) -> Locator:
         """Type a package into the panel and press Enter; the card that tells what would change."""
-        field = self.panel.get_by_label("Package to add, with versions if you like")
-        field.fill(requirement)
-        field.press("Enter")
+        self.field.fill(requirement)
+        self.field.press("Enter")
         return self.card(f"Add {requirement}")
 
     def card(self, title: str) -> Locator:
@@ -126,7 +130,7 @@ class LabPage(Frontend):
         self.page.context.set_offline(True)
 
     def wait_until_entered(self) -> None:
-        """Wait until the page was told that its kernel has its packages: till then it asks after each cell."""
+        """Wait until the page knows that its kernel has its packages: till then it asks after each cell."""
         wait_for(
             lambda: any((one.json()["running"] or {}).get("entered") for one in self._told),
             "the page knows that its kernel has its packages",

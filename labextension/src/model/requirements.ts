@@ -45,6 +45,12 @@ export function declared(extras: readonly string[], requirements: readonly strin
   return result;
 }
 
+/** `extras` with those of these requirements whose names are not declared yet. */
+export function withNew(extras: readonly string[], requirements: readonly string[]): string[] {
+  const names = new Set(extras.map(nameOf));
+  return [...extras, ...requirements.filter(requirement => !names.has(nameOf(requirement)))];
+}
+
 /** `extras` without the packages of these names. */
 export function undeclared(extras: readonly string[], names: readonly string[]): string[] {
   const gone = new Set(names.map(nameOf));
@@ -105,6 +111,20 @@ export function partsOf(requirement: string): Parts | null {
 export function requirementOf(parts: Parts): string {
   const extras = parts.extras.length > 0 ? `[${parts.extras.join(',')}]` : '';
   return `${parts.name}${extras}${parts.versions}${parts.marker && ` ${parts.marker}`}`;
+}
+
+/** How the versions of a requirement are chosen: by a sign and one version, or `kept` as they are declared. */
+export interface Choice {
+  sign: '' | '>=' | '==' | '~=' | 'kept';
+  version: string;
+}
+
+/** The choice that a text of versions stands for: `>=1` is a sign and a version, `>=1,<2` is kept. */
+export function choiceOf(versions: string): Choice {
+  const match = /^(>=|==|~=)\s*([^,\s]+)$/.exec(versions);
+  return match
+    ? { sign: match[1] as Choice['sign'], version: match[2] ?? '' }
+    : { sign: versions ? 'kept' : '', version: '' };
 }
 
 /** A requirement with other versions; its extras and its marker stay. */

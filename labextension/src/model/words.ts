@@ -1,5 +1,6 @@
 /** What is said of an environment. Pure: `trans` is JupyterLab's, or any that fills in `%1`. */
 import type { Change, Environment, Step } from './rest';
+import type { Home } from './text';
 
 /** As much of a TranslationBundle as is needed here. */
 export interface Words {
@@ -183,4 +184,17 @@ export function summary(changes: readonly Change[], trans: Words): string {
   ] as const;
   const told = parts.filter(([number]) => number > 0).map(([, text]) => text);
   return told.length > 0 ? told.join(', ') : trans.__('Nothing changes');
+}
+
+/** That jupytext drops what would be written into a text notebook, and what to do instead. */
+export function unkeptText(name: string, home: Home, trans: Words): string {
+  return home === 'nowhere'
+    ? trans.__(
+        'jupytext drops what would be written into the metadata of %1, and this format cannot declare packages. Save the notebook as .ipynb, .py, .md or .qmd.',
+        name
+      )
+    : trans.__(
+        'jupytext drops what would be written into the metadata of %1. Save the notebook, run this in a terminal in its folder, then reload the notebook from disk:',
+        name
+      );
 }

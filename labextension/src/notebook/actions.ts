@@ -1,3 +1,4 @@
+import { Dialog, showDialog } from '@jupyterlab/apputils';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import {
   dropped,
@@ -8,7 +9,9 @@ import {
   type TorchEnv
 } from '../model/requirements';
 import type { Changes, Choose, Package, Task } from '../model/rest';
-import { read, write } from './declarations';
+import { commandsOf } from '../model/text';
+import type { Words } from '../model/words';
+import { fileName, home, read, write } from './declarations';
 import type { NotebookEnvironment } from './environment';
 import { addInKernel, removeInKernel, type Outcome } from './kernel';
 
@@ -26,11 +29,27 @@ export interface Proposal {
 
 /**
  * How an applied change went: `now` where the kernel has it, else a restart applies it. `undo` lets the
- * notebook declare again what it declared before, of the packages that this changed.
+ * notebook declare again what it declared before, of the packages that this changed; null: it declares them yet.
  */
 export type Applied =
-  | { ok: true; now: boolean; undo: () => Promise<void> }
+  | { ok: true; now: boolean; undo: (() => Promise<void>) | null }
   | { ok: false; outcome: Outcome & { ok: false } };
+
+/**
+ * What to run in a terminal for a change of what a text notebook declares: what is written into its metadata,
+ * jupytext drops. Null where the panel can write it, or has nothing to write.
+ */
+export function byHand(panel: NotebookPanel, change: Proposal['change']): string[] | null {
+  const before = extrasOf(said(panel));
+  const commands = commandsOf(fileName(panel), before, change(before));
+  return home(panel) === 'metadata' || commands.length === 0 ? null : commands;
+}
+
+/** Whether the running kernel can be given packages at once. */
+export function takesPackages({ panel, state }: NotebookEnvironment): boolean {
+  const kernel = panel.sessionContext.session?.kernel;
+  return Boolean(kernel) && state?.running?.entered === true && state.running.state === 'ready';
+}
 
 /** What would be installed and removed if the notebook said so; rejects with an ApiError. */
 export async function preview(
@@ -68,6 +87,10 @@ export async function apply(
   if (outcome?.ok === false) {
     return { ok: false, outcome };
   }
+  if (byHand(environment.panel, proposal.change)) {
+    environment.refresh();
+    return { ok: true, now: outcome !== null, undo: null };
+  }
   const before = extrasOf(said(environment.panel));
   const after = await redeclare(environment, proposal.change, namesOf(uninstall));
   const undo = async () => {
@@ -86,9 +109,9 @@ async function changeKernel(
   install: readonly string[],
   uninstall?: string
 ): Promise<Outcome | null> {
-  const { api, panel, state } = environment;
+  const { api, panel } = environment;
   const kernel = panel.sessionContext.session?.kernel;
-  if (!kernel || state?.running?.entered !== true || state.running.state !== 'ready') {
+  if (!kernel || !takesPackages(environment)) {
     return null;
   }
   if (uninstall) {
@@ -129,28 +152,67 @@ function said(panel: NotebookPanel): unknown {
   return panel.model ? read(panel.model) : undefined;
 }
 
-/** Save the notebook, which a launch reads, and restart its kernel. */
+/** Save the notebook, which a launch reads, and restart its kernel; neither where the user calls the save off. */
 export async function saveAndRestart(panel: NotebookPanel): Promise<void> {
-  await panel.context.save();
-  const kernel = panel.sessionContext.session?.kernel;
-  if (kernel) {
-    await panel.sessionContext.restartKernel();
+  if (!(await saved(panel))) {
+    return;
+  }
+  const context = panel.sessionContext;
+  if (context.session?.kernel) {
+    await context.restartKernel();
   } else {
-    await panel.sessionContext.startKernel();
+    // Opened without a kernel, it was told to start none.
+    context.kernelPreference = { ...context.kernelPreference, shouldStart: true };
+    await context.startKernel();
   }
 }
 
-/** Let the notebook run on a base from its next start on; with another kernel, that start is now. */
-export async function choose(panel: NotebookPanel, wanted: Choose): Promise<void> {
-  if (!panel.model) {
+/** Save the notebook; false where the user calls that off in a dialog of JupyterLab's. */
+async function saved(panel: NotebookPanel): Promise<boolean> {
+  try {
+    await panel.context.save();
+    return true;
+  } catch (error) {
+    if (error instanceof Error && error.name === 'ModalCancelError') {
+      return false;
+    }
+    throw error;
+  }
+}
+
+/**
+ * Let the notebook run on a base from its next start on; with another kernel, that start is now: where one
+ * runs, the user is asked first.
+ */
+export async function choose(panel: NotebookPanel, wanted: Choose, trans: Words): Promise<void> {
+  const context = panel.sessionContext;
+  const kernel = context.session?.kernel;
+  const changes = wanted.kernel !== '' && wanted.kernel !== kernel?.name;
+  if (!panel.model || (changes && kernel && !(await agreed(panel, wanted.kernel, trans)))) {
     return;
   }
-  const next: TorchEnv = { ...torchEnvOf(said(panel)), ...wanted.torch_env };
-  write(panel.model, Object.keys(next).length > 0 ? next : undefined);
-  if (wanted.kernel && wanted.kernel !== panel.sessionContext.session?.kernel?.name) {
-    await panel.context.save();
-    await panel.sessionContext.changeKernel({ name: wanted.kernel });
+  if (Object.keys(wanted.torch_env).length > 0) {
+    write(panel.model, { ...torchEnvOf(said(panel)), ...wanted.torch_env });
   }
+  if (changes && (await saved(panel))) {
+    await context.changeKernel({ name: wanted.kernel });
+  }
+}
+
+async function agreed(panel: NotebookPanel, kernel: string, trans: Words): Promise<boolean> {
+  const answer = await showDialog({
+    title: trans.__('Change the kernel?'),
+    body: trans.__(
+      'This ends the running kernel of %1 and starts %2. All variables are lost.',
+      panel.title.label,
+      kernel
+    ),
+    buttons: [
+      Dialog.cancelButton({ label: trans.__('Cancel') }),
+      Dialog.warnButton({ label: trans.__('Change Kernel') })
+    ]
+  });
+  return answer.button.accept;
 }
 
 /** Let the notebook say something else under one key; undefined: nothing. */

@@ -86,6 +86,11 @@ export class NotebookEnvironment implements IDisposable {
     }
   }
 
+  /** Whether somebody looks at the packages. */
+  get isLookedAt(): boolean {
+    return this._looked > 0;
+  }
+
   /** Somebody looks at the packages from now on; call what comes back when they no longer do. */
   look(): () => void {
     this._looked += 1;
@@ -102,28 +107,34 @@ export class NotebookEnvironment implements IDisposable {
     }
   }
 
-  /** Ask the server now; what it tells, or null. What was asked later alone becomes the state. */
-  async ask(): Promise<Environment | null> {
+  /** Ask the server now. What was asked later alone becomes the state. */
+  async ask(): Promise<void> {
     const number = ++this._asked;
-    if (!this.kernel || !this.panel.model) {
-      this._set(null, null);
-      return null;
-    }
     let state: Environment | null = null;
     let failure: ApiError | null = null;
     try {
-      const body = { ...this.subject(), details: this._looked > 0 };
-      state = await this.api
-        .post<Environment>('environment', body)
-        .catch((error: unknown) => this._withoutKernel(error, body));
+      state = await this.learn();
     } catch (error) {
       failure = error instanceof ApiError ? error : new ApiError(0, String(error));
     }
     if (number === this._asked && !this._disposed) {
-      this._set(failure instanceof Unreachable ? this._state : state, failure);
+      const { packages, bases } = this._state ?? {};
+      const details = { ...(packages && { packages }), ...(bases && { bases }) };
+      const known = state && { ...details, ...state }; // what was not asked for is as it was
+      this._set(failure instanceof Unreachable ? this._state : known, failure);
       void this._follow();
     }
-    return state;
+  }
+
+  /** What the server tells now; null where the notebook is on no kernel of ours. Rejects with an ApiError. */
+  async learn(): Promise<Environment | null> {
+    if (!this.kernel || !this.panel.model) {
+      return null;
+    }
+    const body = { ...this.subject(), details: this.isLookedAt };
+    return this.api
+      .post<Environment>('environment', body)
+      .catch((error: unknown) => this._withoutKernel(error, body));
   }
 
   /** Cancel the build that is under way; its cells fail and say so. */
@@ -162,7 +173,7 @@ export class NotebookEnvironment implements IDisposable {
     }
     this._following = true;
     try {
-      while (!this._disposed && (this.state?.progress || (this._lost && this._looked > 0))) {
+      while (!this._disposed && (this.state?.progress || (this._lost && this.isLookedAt))) {
         await this._events.next('urn:kernel-provisioner:build', data => this._isEnd(data));
         await this.ask();
       }
@@ -189,7 +200,7 @@ export class NotebookEnvironment implements IDisposable {
 
   /** Whoever looks is told, and told of the end: this is asked until it is answered. */
   private _onLost(): void {
-    if (this._looked > 0 && !this._lost) {
+    if (this.isLookedAt && !this._lost) {
       this.refresh();
     }
   }
@@ -197,8 +208,8 @@ export class NotebookEnvironment implements IDisposable {
   private _onStatus(_: ISessionContext, status: string): void {
     if (['starting', 'restarting', 'autorestarting', 'dead'].includes(status)) {
       this.refresh();
-    } else if (status === 'idle' && this._state?.running?.entered !== true) {
-      this.refresh(); // the first cell may have moved the packages in
+    } else if (status === 'idle' && (this._state?.running?.entered !== true || this.isLookedAt)) {
+      this.refresh(); // the first cell may have moved the packages in, any other may install some
     }
   }
 

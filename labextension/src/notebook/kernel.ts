@@ -42,7 +42,8 @@ export async function addInKernel(
   requirements: readonly string[],
   trans: Words
 ): Promise<Outcome> {
-  const words = requirements.map(text => `'${text.replace(/'/g, '')}'`).join(' ');
+  // A marker may be written with either quotes.
+  const words = requirements.map(text => `'${text.replace(/'/g, '"')}'`).join(' ');
   return run(kernel, `%overlay add ${words}`, trans);
 }
 
@@ -57,23 +58,30 @@ export async function removeInKernel(
 }
 
 async function run(kernel: Kernel.IKernelConnection, code: string, trans: Words): Promise<Outcome> {
-  const future = kernel.requestExecute({ code, store_history: false, stop_on_error: false });
   const failures: KernelMessage.IErrorMsg['content'][] = [];
-  future.onIOPub = message => {
-    if (message.header.msg_type === 'error') {
-      failures.push((message as KernelMessage.IErrorMsg).content);
-    }
-  };
-  const reply = await future.done;
-  const told = failures[0] ?? (reply.content.status === 'error' ? reply.content : undefined);
+  let reply: KernelMessage.IExecuteReplyMsg | null = null;
+  try {
+    const future = kernel.requestExecute({ code, store_history: false, stop_on_error: false });
+    future.onIOPub = message => {
+      if (message.header.msg_type === 'error') {
+        failures.push((message as KernelMessage.IErrorMsg).content);
+      }
+    };
+    reply = await future.done;
+  } catch {
+    // The kernel is dead, or was restarted meanwhile: nobody answers.
+  }
+  const content = reply?.content;
+  const told = failures[0] ?? (content?.status === 'error' ? content : undefined);
   if (told) {
     return { ok: false, what: told.evalue || told.ename, traceback: told.traceback };
   }
-  return reply.content.status === 'ok'
-    ? { ok: true }
-    : {
-        ok: false,
-        what: trans.__('The kernel was interrupted or restarted before it was done.'),
-        traceback: []
-      };
+  if (content?.status === 'ok') {
+    return { ok: true };
+  }
+  const what =
+    kernel.status === 'dead'
+      ? trans.__('The kernel is dead: restart it, then try again.')
+      : trans.__('The kernel was interrupted or restarted before it was done.');
+  return { ok: false, what, traceback: [] };
 }

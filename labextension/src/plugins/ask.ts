@@ -13,6 +13,7 @@ import { Widget } from '@lumino/widgets';
 import { IEnvironments, type Environments } from '../environments';
 import type { Environment } from '../model/rest';
 import { baseName, type Words } from '../model/words';
+import type { NotebookEnvironment } from '../notebook/environment';
 
 const ID = 'kernel-provisioner:ask';
 const SETTING = 'askBeforeInstalling';
@@ -54,8 +55,8 @@ export const ask: JupyterFrontEndPlugin<void> = {
         return;
       }
       void Promise.all([loaded, panel.sessionContext.ready]).then(async () => {
-        const state = wanted ? await environments.of(panel).ask() : null;
-        if (!state || !installs(state) || (await agreed(panel, state, trans))) {
+        const runs = Boolean(panel.sessionContext.session?.kernel); // the page was loaded again
+        if (!wanted || runs || (await agreed(panel, environments.of(panel), trans))) {
           await release(panel, dialogs ?? new SessionContextDialogs());
         }
       });
@@ -89,13 +90,37 @@ function installs(state: Environment): boolean {
   return state.extras.length > 0 && !there;
 }
 
-async function agreed(panel: NotebookPanel, state: Environment, trans: Words): Promise<boolean> {
+/** Whether a start installs nothing, or the user agrees to it; asked, too, where nobody knows what it installs. */
+async function agreed(
+  panel: NotebookPanel,
+  environment: NotebookEnvironment,
+  trans: Words
+): Promise<boolean> {
   const body = document.createElement('div');
-  const line = (text: string, under: HTMLElement, tag = 'p') => {
-    const part = document.createElement(tag);
-    part.textContent = text;
-    under.append(part);
-  };
+  try {
+    const state = await environment.learn();
+    if (!state || !installs(state)) {
+      return true;
+    }
+    describe(state, body, trans);
+  } catch (error) {
+    line(trans.__('It is not known what its kernel would install:'), body);
+    line(error instanceof Error ? error.message : String(error), body);
+  }
+  const answer = await showDialog({
+    title: trans.__('Install the packages of %1?', panel.title.label),
+    body: new Widget({ node: body }),
+    buttons: [
+      Dialog.cancelButton({ label: trans.__('Open Without Kernel') }),
+      Dialog.okButton({ label: trans.__('Start and Install') })
+    ],
+    defaultButton: 0
+  });
+  return answer.button.accept;
+}
+
+/** Tell what a start would install. */
+function describe(state: Environment, body: HTMLElement, trans: Words): void {
   line(
     state.base
       ? trans.__('Its kernel would install these packages on %1:', baseName(state.base))
@@ -108,14 +133,10 @@ async function agreed(panel: NotebookPanel, state: Environment, trans: Words): P
   for (const { name, like } of state.unfamiliar) {
     line(trans.__('%1 is new to this machine. Is %2 meant?', name, like), body);
   }
-  const answer = await showDialog({
-    title: trans.__('Install the packages of %1?', panel.title.label),
-    body: new Widget({ node: body }),
-    buttons: [
-      Dialog.cancelButton({ label: trans.__('Open Without Kernel') }),
-      Dialog.okButton({ label: trans.__('Start and Install') })
-    ],
-    defaultButton: 0
-  });
-  return answer.button.accept;
+}
+
+function line(text: string, under: HTMLElement, tag = 'p'): void {
+  const part = document.createElement(tag);
+  part.textContent = text;
+  under.append(part);
 }

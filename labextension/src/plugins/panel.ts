@@ -36,7 +36,7 @@ export const panel: JupyterFrontEndPlugin<void> = {
     /** Show the panel, and lead the keyboard to a part of it. */
     const show = (selector: string) => {
       app.shell.activateById(widget.id);
-      requestAnimationFrame(() => widget.node.querySelector<HTMLElement>(selector)?.focus());
+      requestAnimationFrame(() => widget.focusOn(selector));
     };
     app.commands.addCommand(CommandIDs.show, {
       label: trans.__('Torch: Show Environment'),

@@ -98,7 +98,13 @@ export class Api {
     if (!response.ok) {
       const told = data as (Failure & { message?: string }) | null;
       const failure = told?.what ? told : null;
-      throw new ApiError(response.status, told?.message ?? response.statusText, failure);
+      const off = response.status === 404 && !told?.message;
+      const message = off
+        ? this.trans.__(
+            'This server does not tell of environments: its extension kernel_provisioner.server is off.'
+          )
+        : (told?.message ?? response.statusText);
+      throw new ApiError(response.status, message, failure);
     }
     return data as T;
   }

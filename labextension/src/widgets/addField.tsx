@@ -3,8 +3,6 @@ import type { NotebookEnvironment } from '../notebook/environment';
 import { useAsked } from './parts';
 import type { PanelProps } from './panelBody';
 
-const NAMES = 'jp-TorchOverlay-names';
-
 /** Where a package is typed in; names that this machine knows are offered. */
 export function AddField(props: {
   environment: NotebookEnvironment;
@@ -13,6 +11,7 @@ export function AddField(props: {
 }): React.JSX.Element {
   const { environment, trans, add } = props;
   const [text, setText] = React.useState('');
+  const list = React.useId();
   const names = useAsked(() =>
     environment.api.get<{ installed: string[]; base: string[] }>('names')
   );
@@ -43,13 +42,13 @@ export function AddField(props: {
           }
         }}
         onKeyDown={event => event.stopPropagation()}
-        list={NAMES}
+        list={list}
         placeholder={trans.__('seaborn>=0.13')}
         aria-label={trans.__('Package to add, with versions if you like')}
         autoComplete="off"
         spellCheck={false}
       />
-      <datalist id={NAMES}>
+      <datalist id={list}>
         {known.slice(0, 20).map(name => (
           <option key={name} value={name} />
         ))}

@@ -1,11 +1,13 @@
 import { HTMLSelect } from '@jupyterlab/ui-components';
 import * as React from 'react';
-import type { Base, Hardware } from '../model/rest';
+import type { Base, Choose, Hardware } from '../model/rest';
 import { baseName, bytes, spokenTag } from '../model/words';
 import { choose, say } from '../notebook/actions';
+import { home } from '../notebook/declarations';
 import { tagOf } from '../notebook/kernel';
-import { Press, Section } from './parts';
+import { Press, Problem, Section, useAsked } from './parts';
 import type { PanelProps } from './panelBody';
+import { UnkeptKeys } from './unkept';
 
 /** Milliseconds between two looks at the GPUs' free memory. */
 const LIVE = 5000;
@@ -15,6 +17,14 @@ const ACCELERATORS = ['auto', 'cpu', 'cuda', 'rocm', 'xpu'];
 /** Which torch the notebook runs on, why, and which others there are. */
 export function BaseSection({ environment, trans, state }: PanelProps): React.JSX.Element {
   const base = state.base;
+  const [unkept, setUnkept] = React.useState<Record<string, string> | null>(null);
+  const using = useAsked((wanted: Choose) => choose(environment.panel, wanted, trans));
+  /** Whether the notebook keeps these keys; else it is told how it would. */
+  const keeps = (keys: Record<string, string>) => {
+    const kept = home(environment.panel) === 'metadata' || Object.keys(keys).length === 0;
+    setUnkept(kept ? null : keys);
+    return kept;
+  };
   return (
     <Section title={trans.__('Base')} hint={base ? baseName(base, state.device) : undefined} open>
       {base && (
@@ -29,7 +39,8 @@ export function BaseSection({ environment, trans, state }: PanelProps): React.JS
           <dd>{state.reason}</dd>
         </dl>
       )}
-      <Accelerator environment={environment} trans={trans} state={state} />
+      <Accelerator environment={environment} trans={trans} state={state} keeps={keeps} />
+      {unkept && <UnkeptKeys environment={environment} trans={trans} keys={unkept} />}
       <ul className="jp-TorchOverlay-bases" aria-label={trans.__('Bases on this machine')}>
         {(state.bases ?? []).map(one => (
           <BaseRow
@@ -37,14 +48,16 @@ export function BaseSection({ environment, trans, state }: PanelProps): React.JS
             base={one}
             current={one.id === base?.id}
             use={() => {
-              if (one.choose) {
-                void choose(environment.panel, one.choose);
+              if (one.choose && keeps(one.choose.torch_env)) {
+                using.ask(one.choose);
               }
             }}
+            disabled={using.busy}
             trans={trans}
           />
         ))}
       </ul>
+      {using.failure && <Problem failure={using.failure} trans={trans} />}
       {state.bases?.length !== 0 && (
         <Machine environment={environment} trans={trans} state={state} />
       )}
@@ -52,7 +65,10 @@ export function BaseSection({ environment, trans, state }: PanelProps): React.JS
   );
 }
 
-function Accelerator({ environment, trans, state }: PanelProps): React.JSX.Element {
+function Accelerator(
+  props: PanelProps & { keeps: (keys: Record<string, string>) => boolean }
+): React.JSX.Element {
+  const { environment, trans, state, keeps } = props;
   const wish = state.request.accelerator;
   const kernels = environment.panel.sessionContext.specsManager.specs?.kernelspecs;
   const pinned = tagOf(kernels?.[state.kernel]);
@@ -76,7 +92,9 @@ function Accelerator({ environment, trans, state }: PanelProps): React.JSX.Eleme
         title={trans.__('auto takes the newest that this machine runs')}
         onChange={event => {
           const value = event.currentTarget.value;
-          say(environment.panel, 'accelerator', value === 'auto' ? undefined : value);
+          if (keeps({ accelerator: value })) {
+            say(environment.panel, 'accelerator', value === 'auto' ? undefined : value);
+          }
         }}
       >
         {values.map(value => (
@@ -93,9 +111,10 @@ function BaseRow(props: {
   base: Base;
   current: boolean;
   use: () => void;
+  disabled: boolean;
   trans: PanelProps['trans'];
 }): React.JSX.Element {
-  const { base, current, use, trans } = props;
+  const { base, current, use, disabled, trans } = props;
   const fits = base.why_not.length === 0;
   const facts = [
     `Python ${base.python}`,
@@ -117,7 +136,7 @@ function BaseRow(props: {
       ) : (
         <Press
           onClick={use}
-          disabled={base.choose === null}
+          disabled={disabled || base.choose === null}
           title={chooseTitle(base, trans)}
           label={trans.__('Use %1', baseName(base))}
         >
@@ -146,7 +165,7 @@ export function Machine({ environment, trans }: PanelProps): React.JSX.Element |
   React.useEffect(() => {
     let there = true;
     const look = () => {
-      if (!document.hidden) {
+      if (!document.hidden && environment.isLookedAt) {
         environment.api.get<Hardware>('hardware').then(
           found => there && setValue(found),
           () => undefined

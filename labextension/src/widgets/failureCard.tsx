@@ -1,22 +1,28 @@
 import * as React from 'react';
-import { declared, extrasOf, undeclared, withExtras } from '../model/requirements';
+import { declared, extrasOf, nameOf, undeclared, withExtras } from '../model/requirements';
 import type { Fix, Step } from '../model/rest';
+import { quoted } from '../model/text';
 import { spokenTag, stepText } from '../model/words';
-import { choose, redeclare, saveAndRestart, say } from '../notebook/actions';
-import { read, write } from '../notebook/declarations';
+import { byHand, choose, redeclare, saveAndRestart, say, type Proposal } from '../notebook/actions';
+import { fileName, goToCell, home, read, scriptCell, write } from '../notebook/declarations';
 import { Machine } from './baseSection';
 import { makeBase } from './newBase';
 import { Busy, failureOf, Press, Problem } from './parts';
 import type { PanelProps } from './panelBody';
+import { Unkept, UnkeptKeys } from './unkept';
 
 /** A fix that is a button. */
 type Pressed = Exclude<Fix, { do: 'ask' }>;
+
+/** A fix that changes what is declared. */
+type Redeclaring = Extract<Fix, { do: 'remove' | 'replace' }>;
 
 /** What is wrong, why, and a button for each way out. */
 export function FailureCard(props: PanelProps): React.JSX.Element | null {
   const { environment, trans, state } = props;
   const [making, setMaking] = React.useState<{ step: Step; stop: AbortController } | null>(null);
   const [problem, setProblem] = React.useState<unknown>(null);
+  const [pressed, setPressed] = React.useState('');
   const failure = state.failure ?? (state.running?.pending.length ? null : state.running?.failure);
   if (!failure) {
     return null;
@@ -33,11 +39,15 @@ export function FailureCard(props: PanelProps): React.JSX.Element | null {
     );
   }
   const press = (fix: Pressed) => {
+    setPressed(JSON.stringify(fix));
+    setProblem(null);
+    if (insteadOf(fix, props)) {
+      return;
+    }
     const stop = new AbortController();
     const tell = (step: Step) => setMaking({ step, stop });
     const work =
       fix.do === 'create-base' ? makeBase(environment, fix, trans, tell, stop) : act(fix, props);
-    setProblem(null);
     work.then(
       () => {
         setMaking(null);
@@ -49,8 +59,11 @@ export function FailureCard(props: PanelProps): React.JSX.Element | null {
       }
     );
   };
+  const inScript = state.fixes.filter((fix): fix is Redeclaring => cellOf(fix, props) >= 0);
+  const last = state.fixes.find(fix => JSON.stringify(fix) === pressed);
+  const unkept = last && insteadOf(last, props);
   const buttons = state.fixes.flatMap((fix, at) =>
-    fix.do === 'ask' ? (
+    fix.do === 'ask' || inScript.some(one => one === fix) ? (
       []
     ) : (
       <Press
@@ -63,6 +76,29 @@ export function FailureCard(props: PanelProps): React.JSX.Element | null {
       </Press>
     )
   );
+  const cells = inScript.map(fix => (
+    <div key={JSON.stringify(fix)} className="jp-TorchOverlay-notice">
+      <p>
+        {fix.do === 'remove'
+          ? trans.__(
+              '%1 is declared in a # /// script cell. Remove it there, then save the notebook and restart its kernel.',
+              fix.requirement
+            )
+          : trans.__(
+              '%1 is declared in a # /// script cell. Write %2 there, then save the notebook and restart its kernel.',
+              fix.name,
+              fix.requirement
+            )}
+      </p>
+      <Press
+        look="link"
+        onClick={() => void goToCell(environment.panel, cellOf(fix, props))}
+        label={trans.__('Go to the cell that declares %1', fix.name)}
+      >
+        {trans.__('Go to the cell')}
+      </Press>
+    </div>
+  ));
   const whom = state.fixes.map(
     fix =>
       fix.do === 'ask' && (
@@ -88,6 +124,7 @@ export function FailureCard(props: PanelProps): React.JSX.Element | null {
         <Machine {...props} />
         {whom}
         <div className="jp-TorchOverlay-buttons">{buttons}</div>
+        {unkept}
         {told}
       </div>
     );
@@ -97,10 +134,66 @@ export function FailureCard(props: PanelProps): React.JSX.Element | null {
       <Problem failure={failure} trans={trans}>
         {buttons}
       </Problem>
+      {cells}
+      {unkept}
       {whom}
       {told}
     </>
   );
+}
+
+/** The index of the `# /// script` cell in which to make a change; -1 where the panel makes it. */
+function cellOf(fix: Fix, { environment: { panel } }: PanelProps): number {
+  if (fix.do !== 'remove' && fix.do !== 'replace') {
+    return -1;
+  }
+  const said = panel.model ? read(panel.model) : undefined;
+  return extrasOf(said).some(extra => nameOf(extra) === fix.name)
+    ? -1
+    : scriptCell(panel, fix.name);
+}
+
+/** What a fix makes of the extras. */
+function changeOf(fix: Redeclaring): Proposal['change'] {
+  return extras =>
+    declared(undeclared(extras, [fix.name]), fix.do === 'replace' ? [fix.requirement] : []);
+}
+
+/** What to tell in place of a fix that a text notebook would not keep; null: it would. */
+function insteadOf(fix: Fix, { environment, trans }: PanelProps): React.ReactNode {
+  const shared = { environment, trans };
+  if (fix.do === 'remove' || fix.do === 'replace') {
+    const commands = byHand(environment.panel, changeOf(fix));
+    return commands && <Unkept {...shared} commands={commands} />;
+  }
+  if (home(environment.panel) === 'metadata') {
+    return null;
+  }
+  switch (fix.do) {
+    case 'lock':
+      return (
+        <Unkept
+          {...shared}
+          commands={[`rm ${quoted(`${fileName(environment.panel)}.lock.json`)}`]}
+        />
+      );
+    case 'use-base':
+      return Object.keys(fix.choose.torch_env).length > 0 ? (
+        <UnkeptKeys {...shared} keys={fix.choose.torch_env} />
+      ) : null;
+    case 'reset':
+      return (
+        <p className="jp-TorchOverlay-notice">
+          {trans.__(
+            'jupytext drops what would be written into the metadata of %1. Remove "%2" from its YAML header.',
+            environment.panel.title.label,
+            fix.key
+          )}
+        </p>
+      );
+    default:
+      return null;
+  }
 }
 
 async function act(fix: Exclude<Pressed, { do: 'create-base' }>, props: PanelProps): Promise<void> {
@@ -108,12 +201,8 @@ async function act(fix: Exclude<Pressed, { do: 'create-base' }>, props: PanelPro
   const said = panel.model ? read(panel.model) : undefined;
   switch (fix.do) {
     case 'remove':
-      await redeclare(props.environment, extras => undeclared(extras, [fix.name]), [fix.name]);
-      return;
     case 'replace':
-      await redeclare(props.environment, extras =>
-        declared(undeclared(extras, [fix.name]), [fix.requirement])
-      );
+      await redeclare(props.environment, changeOf(fix), fix.do === 'remove' ? [fix.name] : []);
       return;
     case 'reset':
       if (fix.index === undefined) {
@@ -129,7 +218,7 @@ async function act(fix: Exclude<Pressed, { do: 'create-base' }>, props: PanelPro
       }
       return;
     case 'use-base':
-      return choose(panel, fix.choose);
+      return choose(panel, fix.choose, props.trans);
     case 'lock':
       say(panel, 'lock', undefined);
       return;

@@ -1,11 +1,12 @@
 import * as React from 'react';
-import { plural } from '../model/lock';
-import { pylock } from '../model/lock';
-import type { Lock } from '../model/lock';
-import { read } from '../notebook/declarations';
+import { plural, pylock, type Lock } from '../model/lock';
+import type { Environment } from '../model/rest';
+import { commandOf, quoted } from '../model/text';
+import { fileName, home, read } from '../notebook/declarations';
 import { say } from '../notebook/actions';
 import { Busy, Press, Problem, Section, useAsked } from './parts';
 import type { PanelProps } from './panelBody';
+import { Unkept } from './unkept';
 
 interface Made {
   lock: Lock;
@@ -34,7 +35,13 @@ export function LockSection({ environment, trans, state }: PanelProps): React.JS
   return (
     <Section title={trans.__('Lock')} hint={hint}>
       <p>{told}</p>
-      {making.busy ? (
+      {home(environment.panel) !== 'metadata' ? (
+        <Unkept
+          environment={environment}
+          trans={trans}
+          commands={commandsOf(fileName(environment.panel), lock.state)}
+        />
+      ) : making.busy ? (
         <Busy text={trans.__('Looking up and checking every package …')} trans={trans} />
       ) : (
         <div className="jp-TorchOverlay-buttons">
@@ -73,6 +80,20 @@ export function LockSection({ environment, trans, state }: PanelProps): React.JS
       ))}
     </Section>
   );
+}
+
+/** What the buttons do, for a text notebook: its lock is a file beside it. */
+function commandsOf(notebook: string, state: Environment['lock']['state']): string[] {
+  const words = state === 'current' ? ['--upgrade'] : [];
+  return [
+    commandOf('lock', notebook, words),
+    ...(state === 'none'
+      ? []
+      : [
+          commandOf('export', notebook, ['--format', 'pylock']),
+          `rm ${quoted(`${notebook}.lock.json`)}`
+        ])
+  ];
 }
 
 function lockOf(model: PanelProps['environment']['panel']['model']): Lock | null {

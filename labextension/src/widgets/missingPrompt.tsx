@@ -13,6 +13,8 @@ export interface Step {
 
 interface Props {
   missing: MissingModule;
+  /** Whether the notebook keeps that a package is declared. */
+  declares: boolean;
   trans: TranslationBundle;
   add: (again: boolean) => AsyncGenerator<Step>;
 }
@@ -22,7 +24,7 @@ export function MissingPrompt(props: Props): React.JSX.Element {
   return <Prompt {...props} />;
 }
 
-function Prompt({ missing, trans, add }: Props): React.JSX.Element {
+function Prompt({ missing, declares, trans, add }: Props): React.JSX.Element {
   const [step, setStep] = React.useState<Step | null>(null);
   const begin = async (again: boolean) => {
     for await (const next of add(again)) {
@@ -48,10 +50,14 @@ function Prompt({ missing, trans, add }: Props): React.JSX.Element {
             className="jp-mod-styled jp-mod-accept"
             disabled={busy}
             onClick={() => void begin(true)}
-            title={trans.__(
-              'Install %1 now, declare it in this notebook, and run this cell again',
-              distribution
-            )}
+            title={
+              declares
+                ? trans.__(
+                    'Install %1 now, declare it in this notebook, and run this cell again',
+                    distribution
+                  )
+                : trans.__('Install %1 now, and run this cell again', distribution)
+            }
           >
             {trans.__('Add %1 and run again', distribution)}
           </Button>
@@ -59,7 +65,11 @@ function Prompt({ missing, trans, add }: Props): React.JSX.Element {
             className="jp-mod-styled"
             disabled={busy}
             onClick={() => void begin(false)}
-            title={trans.__('Install %1 now, and declare it in this notebook', distribution)}
+            title={
+              declares
+                ? trans.__('Install %1 now, and declare it in this notebook', distribution)
+                : trans.__('Install %1 now', distribution)
+            }
           >
             {trans.__('Add %1', distribution)}
           </Button>

@@ -10,7 +10,7 @@ import { FailureCard } from './failureCard';
 import { LockSection } from './lockSection';
 import { LogSection } from './logSection';
 import { PackagesSection } from './packagesSection';
-import { Busy, Press } from './parts';
+import { Busy, Press, Problem, useAsked } from './parts';
 
 /** What each part of the panel is given. */
 export interface PanelProps {
@@ -37,13 +37,10 @@ export function PanelBody(props: {
   }
   if (!state) {
     return environment.error ? (
-      <p className="jp-TorchOverlay-empty" role="alert">
-        {environment.error.status === 404
-          ? trans.__(
-              'This server does not tell of environments: its extension kernel_provisioner.server is off.'
-            )
-          : environment.error.message}
-      </p>
+      <div className="jp-TorchOverlay-empty" role="alert">
+        <p>{environment.error.message}</p>
+        <Press onClick={() => environment.refresh()}>{trans.__('Try again')}</Press>
+      </div>
     ) : (
       <Busy text={trans.__('Looking at the notebook …')} trans={trans} />
     );
@@ -78,7 +75,7 @@ export function PanelBody(props: {
 
 /** What is going on: a build, or a restart that would change something. */
 function Standing({ environment, trans, state }: PanelProps): React.JSX.Element | null {
-  const [restarting, setRestarting] = React.useState(false);
+  const restart = useAsked(() => saveAndRestart(environment.panel));
   if (state.progress) {
     const { done = 0, total = 0 } = state.progress;
     return (
@@ -98,16 +95,14 @@ function Standing({ environment, trans, state }: PanelProps): React.JSX.Element 
         <div className="jp-TorchOverlay-buttons">
           <Press
             look="main"
-            disabled={restarting}
+            disabled={restart.busy}
             title={trans.__('Save this notebook and restart its kernel: variables are lost')}
-            onClick={() => {
-              setRestarting(true);
-              void saveAndRestart(environment.panel).finally(() => setRestarting(false));
-            }}
+            onClick={restart.ask}
           >
             {trans.__('Restart now')}
           </Press>
         </div>
+        {restart.failure && <Problem failure={restart.failure} trans={trans} />}
       </div>
     );
   }

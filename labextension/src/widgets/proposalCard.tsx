@@ -2,18 +2,28 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 import type { Change, Changes, Failure } from '../model/rest';
 import { bytes, summary } from '../model/words';
-import { apply, preview, type Applied, type Proposal } from '../notebook/actions';
+import {
+  apply,
+  byHand,
+  preview,
+  takesPackages,
+  type Applied,
+  type Proposal
+} from '../notebook/actions';
 import type { NotebookEnvironment } from '../notebook/environment';
 import { Busy, failureOf, Press, Problem } from './parts';
 import { plainText } from '../model/ansi';
+import { Unkept } from './unkept';
 
 const SHOWN = 12; // changes that are listed at once
 
 /** What was done, in a sentence, and how to take it back. */
 export interface Done {
   text: string;
-  /** Rejects where that could not be. */
-  undo: () => Promise<void>;
+  /** Rejects where that could not be; null: there is nothing to take back. */
+  undo: (() => Promise<void>) | null;
+  /** What is left to run in a terminal. */
+  commands: readonly string[];
 }
 
 /** A change before it is made: what it would do, and whether to do it. */
@@ -23,6 +33,8 @@ export function ProposalCard(props: {
   trans: TranslationBundle;
   /** Called at the end; `done` says what was done, and takes it back; null: nothing was. */
   close: (done: Done | null) => void;
+  /** Called while the kernel and the notebook are being changed. */
+  busy: (busy: boolean) => void;
   /** Propose the same of the package `meant`, where nobody knows the one called `name`. */
   correct: (name: string, meant: string) => void;
 }): React.JSX.Element {
@@ -32,6 +44,8 @@ export function ProposalCard(props: {
   const [failure, setFailure] = React.useState<Failure | null>(null);
   const { field = '', meant = '' } = failure ?? {};
   const [installing, setInstalling] = React.useState(false);
+  const commands = byHand(environment.panel, proposal.change);
+  const installs = proposal.install.length > 0 && takesPackages(environment);
   const card = React.useRef<HTMLDivElement>(null);
 
   React.useEffect(() => {
@@ -61,13 +75,19 @@ export function ProposalCard(props: {
 
   const confirm = async () => {
     setInstalling(true);
+    props.busy(true);
     let done: Applied;
     try {
       done = await apply(environment, proposal);
     } catch (error) {
       setFailure(failureOf(error));
-      setInstalling(false);
       return;
+    } finally {
+      setInstalling(false);
+      props.busy(false);
+    }
+    if (done.ok && !done.now && !done.undo) {
+      return; // no kernel was there any more, and the notebook keeps nothing
     }
     if (done.ok) {
       const text = done.now
@@ -78,11 +98,10 @@ export function ProposalCard(props: {
             )
           : trans.__('%1: done. The running kernel has it.', proposal.title)
         : trans.__('%1: written into the notebook.', proposal.title);
-      props.close({ text, undo: done.undo });
+      props.close({ text, undo: done.undo, commands: commands ?? [] });
     } else {
       const { what, traceback } = done.outcome;
       setFailure({ error: '', what, why: plainText(traceback.join('\n')), fix: '' });
-      setInstalling(false);
     }
   };
   return (
@@ -136,10 +155,13 @@ export function ProposalCard(props: {
               {notice}
             </p>
           ))}
+          {commands && <Unkept environment={environment} trans={trans} commands={commands} />}
           <div className="jp-TorchOverlay-buttons">
-            <Press look="main" onClick={() => void confirm()}>
-              {proposal.title}
-            </Press>
+            {(!commands || installs) && (
+              <Press look="main" onClick={() => void confirm()}>
+                {commands ? trans.__('Install in the running kernel') : proposal.title}
+              </Press>
+            )}
             <Press onClick={close}>{trans.__('Cancel')}</Press>
           </div>
         </>

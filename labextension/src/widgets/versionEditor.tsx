@@ -1,13 +1,13 @@
 import { HTMLSelect } from '@jupyterlab/ui-components';
 import * as React from 'react';
-import { partsOf, requirementOf } from '../model/requirements';
+import { choiceOf, partsOf, requirementOf, type Choice } from '../model/requirements';
 import type { Declared } from '../model/rest';
 import { Busy, Press, Problem, useAsked } from './parts';
 import type { PanelProps } from './panelBody';
 
-const SIGNS = ['', '>=', '==', '~='] as const;
+type Sign = Choice['sign'];
 
-type Sign = (typeof SIGNS)[number];
+const SIGNS: readonly Sign[] = ['', '>=', '==', '~='];
 
 /** Choose the versions and the extras of a declared package, then see what that would change. */
 export function VersionEditor(props: {
@@ -19,9 +19,9 @@ export function VersionEditor(props: {
 }): React.JSX.Element | null {
   const { environment, one, trans, propose, close } = props;
   const parts = partsOf(one.requirement);
-  const said = /^(>=|==|~=)\s*([^,\s]+)$/.exec(parts?.versions ?? '');
-  const [sign, setSign] = React.useState<Sign>((said?.[1] as Sign | undefined) ?? '');
-  const [version, setVersion] = React.useState(said?.[2] ?? one.installed ?? '');
+  const said = choiceOf(parts?.versions ?? '');
+  const [sign, setSign] = React.useState(said.sign);
+  const [version, setVersion] = React.useState(said.version || (one.installed ?? ''));
   const [extras, setExtras] = React.useState(parts?.extras ?? []);
   const found = useAsked(async () => {
     const body = { ...environment.subject(), name: one.name };
@@ -40,11 +40,13 @@ export function VersionEditor(props: {
     '': trans.__('any version'),
     '>=': trans.__('at least'),
     '==': trans.__('exactly'),
-    '~=': trans.__('compatible with')
+    '~=': trans.__('compatible with'),
+    kept: trans.__('as declared (%1)', parts.versions)
   };
   const versions = [...new Set([...(found.value ?? []), version])].filter(text => text !== '');
   const offered = [...new Set([...one.extras, ...parts.extras])];
-  const wanted = requirementOf({ ...parts, extras, versions: sign && `${sign}${version}` });
+  const chosen = sign === 'kept' ? parts.versions : sign && `${sign}${version}`;
+  const wanted = requirementOf({ ...parts, extras, versions: chosen });
   return (
     <form
       ref={form}
@@ -66,13 +68,13 @@ export function VersionEditor(props: {
           value={sign}
           onChange={event => setSign(event.currentTarget.value as Sign)}
         >
-          {SIGNS.map(value => (
+          {(said.sign === 'kept' ? [said.sign, ...SIGNS] : SIGNS).map(value => (
             <option key={value} value={value}>
               {words[value]}
             </option>
           ))}
         </HTMLSelect>
-        {sign && (
+        {sign && sign !== 'kept' && (
           <HTMLSelect
             aria-label={trans.__('Version of %1', one.name)}
             value={version}
@@ -110,7 +112,7 @@ export function VersionEditor(props: {
         <button
           type="submit"
           className="jp-TorchOverlay-button jp-mod-main"
-          disabled={wanted === one.requirement}
+          disabled={wanted === requirementOf(parts)}
         >
           {trans.__('Preview')}
         </button>

@@ -102,8 +102,8 @@
     display: none;
   }
 }
-`,""]),e.d(o,{},{A:t})},26(r,o,e){var a=e(27),p=e.n(a),n=e(28),t=e.n(n),i=e(29),l=e(30),c=e(31),d=e(32),s=e(33),v=t()(p());v.i(i.A),v.i(l.A),v.i(c.A),v.i(d.A),v.i(s.A),v.push([r.id,`
-`,""]),e.d(o,{},{A:v})},30(r,o,e){var a=e(27),p=e.n(a),n=e(28),t=(e.n(n))()(p());t.push([r.id,`.jp-TorchOverlay-tile {
+`,""]),e.d(o,{},{A:t})},26(r,o,e){var a=e(27),p=e.n(a),n=e(28),t=e.n(n),i=e(29),l=e(30),c=e(31),d=e(32),s=e(33),h=t()(p());h.i(i.A),h.i(l.A),h.i(c.A),h.i(d.A),h.i(s.A),h.push([r.id,`
+`,""]),e.d(o,{},{A:h})},30(r,o,e){var a=e(27),p=e.n(a),n=e(28),t=(e.n(n))()(p());t.push([r.id,`.jp-TorchOverlay-tile {
   padding-top: 2px;
   color: var(--jp-ui-font-color2);
   font-size: calc(var(--jp-ui-font-size1) * 0.846);
@@ -243,11 +243,19 @@
   text-overflow: ellipsis;
 }
 
-.jp-TorchOverlay-body {
+.jp-TorchOverlay-body,
+.jp-TorchOverlay-changing {
   display: flex;
   flex-direction: column;
   gap: 10px;
   padding: 2px 0 14px;
+}
+
+.jp-TorchOverlay-changing {
+  min-width: 0;
+  margin: 0;
+  padding: 0;
+  border: 0;
 }
 
 .jp-TorchOverlay-panel summary:focus-visible,
@@ -528,10 +536,10 @@
   background: var(--jp-layout-color2);
 }
 
-.jp-TorchOverlay-panel > .jp-TorchOverlay-notice,
-.jp-TorchOverlay-panel > .jp-TorchOverlay-card,
-.jp-TorchOverlay-panel > .jp-TorchOverlay-problem,
-.jp-TorchOverlay-panel > .jp-TorchOverlay-busy {
+.jp-TorchOverlay-page > .jp-TorchOverlay-notice,
+.jp-TorchOverlay-page > .jp-TorchOverlay-card,
+.jp-TorchOverlay-page > .jp-TorchOverlay-problem,
+.jp-TorchOverlay-page > .jp-TorchOverlay-busy {
   margin-bottom: 10px;
 }
 
@@ -563,7 +571,13 @@
   background: var(--jp-layout-color1);
 }
 
+.jp-TorchOverlay-problem strong,
+.jp-TorchOverlay-notice p {
+  overflow-wrap: anywhere;
+}
+
 .jp-TorchOverlay-problem pre,
+.jp-TorchOverlay-notice pre,
 .jp-TorchOverlay-log {
   max-height: 220px;
   margin: 0;
@@ -627,4 +641,4 @@
   outline: 2px solid var(--jp-brand-color1);
   outline-offset: -2px;
 }
-`,""]),e.d(o,{},{A:t})},28(r){r.exports=function(r){var o=[];return o.toString=function(){return this.map(function(o){var e="",a=void 0!==o[5];return o[4]&&(e+="@supports (".concat(o[4],") {")),o[2]&&(e+="@media ".concat(o[2]," {")),a&&(e+="@layer".concat(o[5].length>0?" ".concat(o[5]):""," {")),e+=r(o),a&&(e+="}"),o[2]&&(e+="}"),o[4]&&(e+="}"),e}).join("")},o.i=function(r,e,a,p,n){"string"==typeof r&&(r=[[null,r,void 0]]);var t={};if(a)for(var i=0;i<this.length;i++){var l=this[i][0];null!=l&&(t[l]=!0)}for(var c=0;c<r.length;c++){var d=[].concat(r[c]);a&&t[d[0]]||(void 0!==n&&(void 0===d[5]||(d[1]="@layer".concat(d[5].length>0?" ".concat(d[5]):""," {").concat(d[1],"}")),d[5]=n),e&&(d[2]&&(d[1]="@media ".concat(d[2]," {").concat(d[1],"}")),d[2]=e),p&&(d[4]?(d[1]="@supports (".concat(d[4],") {").concat(d[1],"}"),d[4]=p):d[4]="".concat(p)),o.push(d))}},o}},27(r){r.exports=function(r){return r[1]}},20(r){var o=[];function e(r){for(var e=-1,a=0;a<o.length;a++)if(o[a].identifier===r){e=a;break}return e}function a(r,a){for(var p={},n=[],t=0;t<r.length;t++){var i=r[t],l=a.base?i[0]+a.base:i[0],c=p[l]||0,d="".concat(l," ").concat(c);p[l]=c+1;var s=e(d),v={css:i[1],media:i[2],sourceMap:i[3],supports:i[4],layer:i[5]};if(-1!==s)o[s].references++,o[s].updater(v);else{var h=function(r,o){var e=o.domAPI(o);return e.update(r),function(o){o?(o.css!==r.css||o.media!==r.media||o.sourceMap!==r.sourceMap||o.supports!==r.supports||o.layer!==r.layer)&&e.update(r=o):e.remove()}}(v,a);a.byIndex=t,o.splice(t,0,{identifier:d,updater:h,references:1})}n.push(d)}return n}r.exports=function(r,p){var n=a(r=r||[],p=p||{});return function(r){r=r||[];for(var t=0;t<n.length;t++){var i=e(n[t]);o[i].references--}for(var l=a(r,p),c=0;c<n.length;c++){var d=e(n[c]);0===o[d].references&&(o[d].updater(),o.splice(d,1))}n=l}}},22(r){var o={};r.exports=function(r,e){var a=function(r){if(void 0===o[r]){var e=document.querySelector(r);if(window.HTMLIFrameElement&&e instanceof window.HTMLIFrameElement)try{e=e.contentDocument.head}catch(r){e=null}o[r]=e}return o[r]}(r);if(!a)throw Error("Couldn't find a style target. This probably means that the value for the 'insert' parameter is invalid.");a.appendChild(e)}},24(r){r.exports=function(r){var o=document.createElement("style");return r.setAttributes(o,r.attributes),r.insert(o,r.options),o}},23(r,o,e){r.exports=function(r){var o=e.nc;o&&r.setAttribute("nonce",o)}},21(r){r.exports=function(r){if("u"<typeof document)return{update:function(){},remove:function(){}};var o=r.insertStyleElement(r);return{update:function(e){var a,p,n;a="",e.supports&&(a+="@supports (".concat(e.supports,") {")),e.media&&(a+="@media ".concat(e.media," {")),(p=void 0!==e.layer)&&(a+="@layer".concat(e.layer.length>0?" ".concat(e.layer):""," {")),a+=e.css,p&&(a+="}"),e.media&&(a+="}"),e.supports&&(a+="}"),(n=e.sourceMap)&&"u">typeof btoa&&(a+="\n/*# sourceMappingURL=data:application/json;base64,".concat(btoa(unescape(encodeURIComponent(JSON.stringify(n))))," */")),r.styleTagTransform(a,o,r.options)},remove:function(){var r;null===(r=o).parentNode||r.parentNode.removeChild(r)}}}},25(r){r.exports=function(r,o){if(o.styleSheet)o.styleSheet.cssText=r;else{for(;o.firstChild;)o.removeChild(o.firstChild);o.appendChild(document.createTextNode(r))}}},19(r,o,e){var a=e(20),p=e.n(a),n=e(21),t=e.n(n),i=e(22),l=e.n(i),c=e(23),d=e.n(c),s=e(24),v=e.n(s),h=e(25),u=e.n(h),f=e(26),y={};y.styleTagTransform=u(),y.setAttributes=d(),y.insert=l().bind(null,"head"),y.domAPI=t(),y.insertStyleElement=v(),p()(f.A,y),f.A&&f.A.locals&&f.A.locals}}]);
+`,""]),e.d(o,{},{A:t})},28(r){r.exports=function(r){var o=[];return o.toString=function(){return this.map(function(o){var e="",a=void 0!==o[5];return o[4]&&(e+="@supports (".concat(o[4],") {")),o[2]&&(e+="@media ".concat(o[2]," {")),a&&(e+="@layer".concat(o[5].length>0?" ".concat(o[5]):""," {")),e+=r(o),a&&(e+="}"),o[2]&&(e+="}"),o[4]&&(e+="}"),e}).join("")},o.i=function(r,e,a,p,n){"string"==typeof r&&(r=[[null,r,void 0]]);var t={};if(a)for(var i=0;i<this.length;i++){var l=this[i][0];null!=l&&(t[l]=!0)}for(var c=0;c<r.length;c++){var d=[].concat(r[c]);a&&t[d[0]]||(void 0!==n&&(void 0===d[5]||(d[1]="@layer".concat(d[5].length>0?" ".concat(d[5]):""," {").concat(d[1],"}")),d[5]=n),e&&(d[2]&&(d[1]="@media ".concat(d[2]," {").concat(d[1],"}")),d[2]=e),p&&(d[4]?(d[1]="@supports (".concat(d[4],") {").concat(d[1],"}"),d[4]=p):d[4]="".concat(p)),o.push(d))}},o}},27(r){r.exports=function(r){return r[1]}},20(r){var o=[];function e(r){for(var e=-1,a=0;a<o.length;a++)if(o[a].identifier===r){e=a;break}return e}function a(r,a){for(var p={},n=[],t=0;t<r.length;t++){var i=r[t],l=a.base?i[0]+a.base:i[0],c=p[l]||0,d="".concat(l," ").concat(c);p[l]=c+1;var s=e(d),h={css:i[1],media:i[2],sourceMap:i[3],supports:i[4],layer:i[5]};if(-1!==s)o[s].references++,o[s].updater(h);else{var v=function(r,o){var e=o.domAPI(o);return e.update(r),function(o){o?(o.css!==r.css||o.media!==r.media||o.sourceMap!==r.sourceMap||o.supports!==r.supports||o.layer!==r.layer)&&e.update(r=o):e.remove()}}(h,a);a.byIndex=t,o.splice(t,0,{identifier:d,updater:v,references:1})}n.push(d)}return n}r.exports=function(r,p){var n=a(r=r||[],p=p||{});return function(r){r=r||[];for(var t=0;t<n.length;t++){var i=e(n[t]);o[i].references--}for(var l=a(r,p),c=0;c<n.length;c++){var d=e(n[c]);0===o[d].references&&(o[d].updater(),o.splice(d,1))}n=l}}},22(r){var o={};r.exports=function(r,e){var a=function(r){if(void 0===o[r]){var e=document.querySelector(r);if(window.HTMLIFrameElement&&e instanceof window.HTMLIFrameElement)try{e=e.contentDocument.head}catch(r){e=null}o[r]=e}return o[r]}(r);if(!a)throw Error("Couldn't find a style target. This probably means that the value for the 'insert' parameter is invalid.");a.appendChild(e)}},24(r){r.exports=function(r){var o=document.createElement("style");return r.setAttributes(o,r.attributes),r.insert(o,r.options),o}},23(r,o,e){r.exports=function(r){var o=e.nc;o&&r.setAttribute("nonce",o)}},21(r){r.exports=function(r){if("u"<typeof document)return{update:function(){},remove:function(){}};var o=r.insertStyleElement(r);return{update:function(e){var a,p,n;a="",e.supports&&(a+="@supports (".concat(e.supports,") {")),e.media&&(a+="@media ".concat(e.media," {")),(p=void 0!==e.layer)&&(a+="@layer".concat(e.layer.length>0?" ".concat(e.layer):""," {")),a+=e.css,p&&(a+="}"),e.media&&(a+="}"),e.supports&&(a+="}"),(n=e.sourceMap)&&"u">typeof btoa&&(a+="\n/*# sourceMappingURL=data:application/json;base64,".concat(btoa(unescape(encodeURIComponent(JSON.stringify(n))))," */")),r.styleTagTransform(a,o,r.options)},remove:function(){var r;null===(r=o).parentNode||r.parentNode.removeChild(r)}}}},25(r){r.exports=function(r,o){if(o.styleSheet)o.styleSheet.cssText=r;else{for(;o.firstChild;)o.removeChild(o.firstChild);o.appendChild(document.createTextNode(r))}}},19(r,o,e){var a=e(20),p=e.n(a),n=e(21),t=e.n(n),i=e(22),l=e.n(i),c=e(23),d=e.n(c),s=e(24),h=e.n(s),v=e(25),u=e.n(v),f=e(26),y={};y.styleTagTransform=u(),y.setAttributes=d(),y.insert=l().bind(null,"head"),y.domAPI=t(),y.insertStyleElement=h(),p()(f.A,y),f.A&&f.A.locals&&f.A.locals}}]);
