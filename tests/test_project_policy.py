@@ -50,7 +50,11 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def rule(bench: Bench) -> Iterator[Rule]:
     """Set rules in the user's own configuration file, for one test."""
     path = Path(bench.env["JUPYTER_CONFIG_DIR"], f"{CONFIG_NAME}.json")
-    yield lambda **rules: path.write_text(json.dumps({"TorchPolicy": rules})) and None
+
+    def write(**rules: Any) -> None:
+        path.write_text(json.dumps({"TorchPolicy": rules}))
+
+    yield write
     path.unlink(missing_ok=True)
 
 

@@ -57,17 +57,17 @@ def test_a_part_that_is_placed_as_files_lands_in_the_overlay(
     assert add(bench, built, f"{top}-three")["changed"] == []
 
 
-@pytest.mark.parametrize("order", [("reacher", "reached"), ("reached", "reacher")])
+@pytest.mark.parametrize("order", [("seeker", "reached"), ("reached", "seeker")])
 def test_a_library_finds_another_package_whichever_came_first(bench: Bench, order: tuple[str, str]) -> None:
     """The loader goes from where the file lies: in the store there would be no other package."""
     library = REACHING.replace(b"../../lib_reached", b"../reached")
-    bench.publish("reacher", files={"reacher/__init__.py": "", "reacher/a.so": library})
+    bench.publish("seeker", files={"seeker/__init__.py": "", "seeker/a.so": library})
     bench.publish("reached", files={"reached/__init__.py": "", "reached/b.so": b"\x7fELF"})
     first, second = order
     built = bench.overlay(bench.base(), first)
     bench.enter(built)
     assert add(bench, built, second)["changed"] == []
-    assert (site(built) / "reacher/../reached/b.so").is_file()
+    assert (site(built) / "seeker/../reached/b.so").is_file()
     assert (site(built) / "reached").is_symlink(), "what is looked for serves as a link"
     assert "compatible" in bench.pip(built, "check")
 
