@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ipykernel import kernelapp
+from ipykernel.connect import write_connection_file
 from ipykernel.ipkernel import IPythonKernel
 
 from .display import Aside, Line
@@ -233,6 +234,20 @@ def remove_unused(directory: Path) -> None:
                 shutil.rmtree(directory, ignore_errors=True)
         finally:
             os.close(launching)
+
+
+def write_whole(path: str, **info: Any) -> tuple[str, Any]:
+    """Write a connection file, as Jupyter does, but put in place whole.
+
+    Jupyter compares the file with what it knows once a kernel is started. A warm start is answered once the
+    kernel listens, which is the moment in which ipykernel writes its keys into that file.
+    """
+    new, written = write_connection_file(f"{path}.new", **info)
+    os.replace(new, path)  # noqa: PTH105 - both are texts
+    return path, written
+
+
+kernelapp.write_connection_file = write_whole  # type: ignore[attr-defined,assignment] # there is no seam
 
 
 class IPKernelApp(kernelapp.IPKernelApp):
