@@ -87,9 +87,8 @@ def bring_in(
     wanted = _exported(locked)
     theirs = wanted.get("torch", set())
     held = set(place.kept["held"])
-    if (
-        theirs and place.kept["held"].get("torch") not in theirs
-    ):  # what goes with it does not go with the base's
+    if theirs and place.kept["held"].get("torch") not in theirs:
+        # What goes with the locked torch does not go with the base's.
         held |= set(place.kept["ecosystem"])
         if not (quietly or silent):
             print(f"torch {', '.join(sorted(theirs))} is locked; the base's {place.kept['held']['torch']}"

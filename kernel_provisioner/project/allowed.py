@@ -87,7 +87,7 @@ def markers_of(base: BaseManifest) -> dict[str, str]:
 
 
 def _added(tool: Uv, chosen: Chosen, base: BaseManifest) -> list[dict[str, Any]]:
-    """What the lock selects, without what is the base's: see ``bring_in`` in ``inkernel/project_uv.py``."""
+    """What the lock selects, without what is the base's: see ``inkernel/project_install.py``."""
     markers = markers_of(base)
     asked = (tool, chosen.files.directory, base.interpreter)
     torch = selected(*asked, chosen.words, markers).get("torch", "")
