@@ -70,6 +70,7 @@ def test_further_packages_come_from_the_index_that_is_theirs(shop: Workshop) -> 
     assert (held["timm"], held["torchvision"], held["numpy"]) == ("1.0", "0.21.0+cu124", "2.1")
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("installer", "tag"), [("uv", "cpu"), ("uv", "cu124"), ("pip", "cpu")])
 def test_of_a_directory_that_holds_several_builds_the_tags_own_is_taken(
     shop: Workshop, installer: str, tag: str

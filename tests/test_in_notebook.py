@@ -109,6 +109,7 @@ def test_multiprocessing_workers_see_base_and_overlay(method: str, session: Sess
     assert_sees_both(places, overlay)
 
 
+@pytest.mark.system
 def test_torchrun_starts_a_rank_in_the_overlay(session: Session, overlay: Path) -> None:
     """The base's console script runs with the overlay's Python, and so do the processes it starts."""
     assert "--nproc" in session.execute("!torchrun --help").text

@@ -78,6 +78,7 @@ def test_tree_and_why_say_what_the_command_says(session: Session) -> None:
     assert "Traceback" not in told.text
 
 
+@pytest.mark.system
 def test_what_changes_the_notebook_says_that_it_did(session: Session, server: JupyterServer) -> None:
     """The file on disk is another one now, which an editor that has it open must be told."""
     notebook = server.root / "magic.ipynb"
@@ -128,6 +129,7 @@ def test_a_base_is_chosen_from_a_cell(server: JupyterServer) -> None:
     assert "torch_env" not in json.loads(notebook.read_text())["metadata"]
 
 
+@pytest.mark.system
 def test_adding_from_a_file_declares_as_the_shell_does(session: Session, server: JupyterServer) -> None:
     """Relative to the notebook's folder; and a dry run shows what would change."""
     (server.root / "needs.txt").write_text("magic-late\n")
@@ -179,6 +181,7 @@ def test_tab_completes_commands_and_names(line: str, offered: list[str], session
     assert [match for match in reply["matches"] if match in offered] == offered, reply["matches"]
 
 
+@pytest.mark.system
 def test_a_kernel_that_failed_can_be_helped_from_its_cells(
     failed: Session, server: JupyterServer, request: pytest.FixtureRequest
 ) -> None:

@@ -72,6 +72,7 @@ def test_one_of_two_clients_saves(workshop: Desk, rest: Rest) -> None:
         assert sorted([first.saves, second.saves]) == [0, 1]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("answers", [True, False])
 def test_what_cannot_be_saved_is_said(answers: bool, workshop: Desk, rest: Rest) -> None:
     """The client has the change, whether it says so or not, and its user is told to save."""
@@ -94,6 +95,7 @@ def test_a_notebook_that_no_client_has_open_is_changed_in_its_file(workshop: Des
     assert declared(notebook) == {"extras": ["plot"]}
 
 
+@pytest.mark.system
 def test_a_client_that_takes_no_change_loses_nothing(workshop: Desk, rest: Rest) -> None:
     """What is added waits beside the overlays, and the file stays; of other changes it is said what to do."""
     notebook = write_notebook(

@@ -89,6 +89,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Accelerators]:
         yield Accelerators(tmp_path_factory.mktemp("accelerators"), index)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("tag", ["cpu", "cu126"])
 def test_all_that_the_thread_typed_keeps_the_chosen_accelerator(
     bench: Accelerators, tmp_path: Path, tag: str
@@ -112,6 +113,7 @@ def test_all_that_the_thread_typed_keeps_the_chosen_accelerator(
     bench.plain(project, "lock", "--check")
 
 
+@pytest.mark.system
 def test_another_accelerator_is_another_base(bench: Accelerators, tmp_path: Path) -> None:
     """The command says how to change to it; the lock serves all of them, and is never written."""
     project = bench.clone(tmp_path)

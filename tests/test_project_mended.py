@@ -160,6 +160,7 @@ def test_sync_brings_the_scripts_of_this_version(bench: Bench) -> None:
     assert bench.sync(bench.place)["scripts"] == []
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("how", FAULTS)
 def test_what_no_longer_works_is_told_and_mended(bench: Bench, how: str) -> None:
     """By activation and by doctor, each naming sync; then all works, and nothing that was there is lost."""

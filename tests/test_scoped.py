@@ -111,6 +111,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield Bench(tmp_path_factory.mktemp("scoped home"), index)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("what", SCRIPTS)
 def test_another_environment_is_as_if_there_were_no_overlay(bench: Bench, tmp_path: Path, what: str) -> None:
     """The newest torch of the index; byte for byte as in a shell that knows of no overlay."""
@@ -121,6 +122,7 @@ def test_another_environment_is_as_if_there_were_no_overlay(bench: Bench, tmp_pa
     assert ours == [plain, plain]
 
 
+@pytest.mark.system
 @pytest.mark.network
 def test_pip_compile_names_nothing_of_the_overlay_that_it_runs_in(tmp_path: Path) -> None:
     """Neither its constraints nor the base's directory; pip-tools reads pip's settings in its own way."""

@@ -123,6 +123,7 @@ def test_a_base_shows_no_password(private: Private, installer: str) -> None:
         assert "uv" in watch.programs
 
 
+@pytest.mark.system
 def test_pip_builds_nothing_where_it_would_show_its_password(private: Private) -> None:
     """It starts itself for what a build needs, with its indexes as arguments; the message says what helps."""
     mark = private.bench.home / "built"

@@ -32,6 +32,7 @@ def told(desk: Desk, *words: object) -> dict[str, object]:
     return dict(json.loads(desk.command(*map(str, words), "--json").stdout))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("name", "text"), [("step.py", HEADER + "# %%\n1\n"), ("page.md", PAGE)])
 def test_from_the_first_dependency_to_a_locked_start(desk: Desk, name: str, text: str) -> None:
     """``add``, ``show``, ``lock``, ``lock --check``, ``prebuild`` and the launch itself agree."""

@@ -44,6 +44,7 @@ def restarted_warm(server: JupyterServer, session: Session) -> None:
     wait_for(warm, "a warm start", within=WARM_WITHIN, poll=0.5)
 
 
+@pytest.mark.system
 @pytest.mark.torch
 @pytest.mark.slow
 def test_kernels_start_warm_once_one_has_imported_torch(server: JupyterServer) -> None:
@@ -62,6 +63,7 @@ def test_kernels_start_warm_once_one_has_imported_torch(server: JupyterServer) -
         assert ran.text == "42\n", "it says nothing, for nothing is other than usual"
 
 
+@pytest.mark.system
 @pytest.mark.torch
 @pytest.mark.slow
 def test_what_a_cell_sets_before_it_imports_torch_counts_from_the_next_start_on(
