@@ -25,21 +25,19 @@ import dataclasses
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import program
+from filled import store_filled
 from kernels import ipykernel, ours, write_notebook
 from measure import Start, Times, measure
 from report import announce, median, milliseconds, p95, table
 
 from kernel_provisioner.base.registry import RegisteredBase
 from kernel_provisioner.inkernel.shared.packages import packages
-from kernel_provisioner.overlay import store
 from kernel_provisioner.overlay.skeleton import remove_tree
-from kernel_provisioner.store.entry import uncompiled
 
 BARE, READY = "bare ipykernel in the base", "ready overlay"
 SECOND, FIRST = "new overlay, packages known", "new overlay, nothing known"
@@ -56,8 +54,6 @@ MANY = (
     "transformers", "datasets", "gradio", "accelerate", "mlflow", "streamlit", "scrapy", "optuna", "einops",
 )  # fmt: skip
 """What brings some 150 packages."""
-COMPILED_WITHIN = 300.0
-"""Seconds for the bytecode of a new store to be there; no start waits for it, but it takes a processor."""
 WITHIN = 0.005
 """Seconds that 95 of 100 launches of a ready overlay should spend in ``pre_launch`` at most."""
 
@@ -120,10 +116,10 @@ class Bench:
         print(f"{'packages':9} {self._added()}\n", flush=True)
         nothing = shutil.ignore_patterns("*.pth", "__pycache__")
         shutil.copytree(self._first().parent, self._unpacked, ignore=nothing)
+        await store_filled(self._place / "overlays")
         for notebook in (ready, self._notebook()):  # once for the disk's cache, not counted
             await self._ours_in(notebook)
         await self._bare_in(ready)
-        await _compiled(self._place / "overlays")
         os.environ["UV_OFFLINE"] = "1"
         rounds: Rounds = []
         for number in range(count):
@@ -150,7 +146,7 @@ class Bench:
             times = await self._ours_in(self._notebook())
         finally:
             os.environ["TORCH_OVERLAY_ROOT"] = usual
-        await _compiled(root)
+        await store_filled(root)
         return times
 
     def _delete_files(self) -> None:
@@ -183,18 +179,9 @@ class Bench:
     def _first(self) -> Path:
         """A file in the site-packages of the first overlay."""
         (hook,) = (self._place / "overlays").glob(
-            "notebook-1-*/*/lib/python*/site-packages/zzz_torch_base.pth"
+            "notebook-1-*/0001/lib/python*/site-packages/zzz_torch_base.pth"
         )
         return hook
-
-
-async def _compiled(root: Path) -> None:
-    """Wait until the bytecode of all packages in the wheel store is there."""
-    until = time.monotonic() + COMPILED_WITHIN
-    while uncompiled(str(path) for path in (root / store.WHEELS).iterdir() if path.is_dir()):
-        if time.monotonic() > until:
-            raise RuntimeError(f"the bytecode was not there within {COMPILED_WITHIN:g} s")
-        await asyncio.sleep(0.1)
 
 
 def told(data: Mapping[str, Any]) -> str:

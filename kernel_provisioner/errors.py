@@ -143,6 +143,10 @@ class InstallFailed(OverlayError, RuntimeError):
     """A resolved distribution could not be fetched, unpacked or verified."""
 
 
+class PackageDamaged(InstallFailed):
+    """A file of a package is not what the package's RECORD says."""
+
+
 class BuildFailed(OverlayError, RuntimeError):
     """The builder ended without an overlay, for a reason outside the request."""
 

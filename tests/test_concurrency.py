@@ -70,8 +70,8 @@ class Town(Workshop):
         return generation
 
     def said(self, name: str) -> list[str]:
-        """What the builder of a notebook's only overlay has said so far: the phases."""
-        (generation,) = self.generations(name)
+        """What the builder of a notebook's first overlay has said so far: the phases."""
+        *_, generation = self.generations(name)
         return [event["phase"] for event in events(generation)]
 
 
@@ -119,7 +119,8 @@ def test_fifty_launches_of_one_notebook_make_one_build(town: Town) -> None:
     outcomes = crowd([[book] * THREADS] * SERVERS, town.env, "shared_by_all", "torch")
     assert len(outcomes) == SERVERS * THREADS
     assert_all_run(outcomes, "shared_by_all")
-    assert [one.path.name for one in town.generations("one")] == ["0001"]
+    assert len({one.overlay for one in outcomes}) == 1
+    assert {one.path.name for one in town.generations("one")} <= {"0001", "0002"}, "built behind it"
     assert town.said("one").count("ready") == 1
     assert len(town.fetched("shared-by-all")) == 1
 

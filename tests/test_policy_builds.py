@@ -195,7 +195,7 @@ def test_a_ready_overlay_is_not_started_once_the_policy_forbids_it(bench: Bench,
     """It is judged again; as soon as the rule is gone the old one serves again."""
     bench.base()
     notebook = write_notebook(tmp_path / "nb.ipynb", torch_env={"extras": ["needs-bad"]})
-    (first,) = launches([notebook], bench.env)
+    (first,) = launches([notebook], bench.env, again=True)
     assert first["state"] == "ready"
     rule(bench, denied=["bad"])
     (second,) = launches([notebook], bench.env)

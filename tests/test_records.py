@@ -97,6 +97,20 @@ def test_a_wheel_whose_record_lies_is_found_out(tmp_path: Path, record: Record) 
     assert _faults(_unpacked(tmp_path, record=record))
 
 
+def test_names_and_sizes_alone_show_what_is_missing_or_cut_short(tmp_path: Path) -> None:
+    """Nothing is read then: what has the right size is found by the whole check alone."""
+    site = _unpacked(tmp_path)
+    module, info = site / "tiny/__init__.py", site / "tiny-1.0.dist-info"
+    text = module.read_text()
+    module.write_text("#" * len(text))
+    assert records.cut_short(info) == []
+    assert [fault.kind for fault in records.check(info)] == ["altered"]
+    module.write_text(text[1:])
+    assert [fault.kind for fault in records.cut_short(info)] == ["altered"]
+    module.unlink()
+    assert [fault.kind for fault in records.cut_short(info)] == ["missing"]
+
+
 def test_files_outside_the_site_directory_are_checked_as_well(tmp_path: Path) -> None:
     """Scripts and data lie beside it; RECORD names them with dots."""
     site = _unpacked(tmp_path)

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,23 @@ class World(Workshop):
         """Somebody who acts; to be closed."""
         return Actor(self.file, self.env)
 
-    def assert_tidy(self) -> None:
-        """Nobody acts any more: what says it is ready is whole, and a sweep leaves nothing behind."""
+    def assert_tidy(self, pauses: Sequence[Paused] = ()) -> None:
+        """Nobody acts any more: what says it is ready is whole, and a sweep leaves nothing behind.
+
+        Who waits at one of ``pauses`` goes on: what is built behind a kernel may have come there, too.
+        """
         for generation in ready(self.overlays.root):
             assert not faults(generation), generation.path
-        locked = [path for name in ("builder", "use") for path in self.overlays.root.glob(f"*/*/{name}.lock")]
-        wait_for(lambda: not any(map(locks.is_held, locked)), "the last builder to end")
+
+        def is_quiet() -> bool:
+            for paused in pauses:
+                paused.let_go()
+            held = (
+                path for name in ("builder", "use") for path in self.overlays.root.glob(f"*/*/{name}.lock")
+            )
+            return not any(map(locks.is_held, held))
+
+        wait_for(is_quiet, "the last builder to end")
         collected = collect(self.overlays.root, Policy(everything=True), now=0.0)
         assert collected.busy == []
         assert [found for overlay in scan(self.overlays.root) for found in overlay.generations] == []
@@ -103,6 +114,7 @@ def index() -> Iterator[LocalIndex]:
         yield served
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.fault(21, 22, 23)
 def test_whoever_acts_at_the_same_time_a_kernel_has_all_that_it_runs_on(
@@ -135,6 +147,7 @@ class Interleavings(RuleBasedStateMachine):
         super().__init__()
         self.world, self.actors = world, actors
         self.held: dict[str, Paused] = {}
+        self.pauses: list[Paused] = []
         self.actors["keeper"].ask("adopt")
         self.actors["keeper"].ask("change", extras=EXTRAS[:1])
 
@@ -211,11 +224,12 @@ class Interleavings(RuleBasedStateMachine):
         for name in list(self.held):
             self._go(name)
         self.actors["launcher"].ask("end_all")
-        self.world.assert_tidy()
+        self.world.assert_tidy(self.pauses)
 
     def _hold(self, name: str, point: str, command: str, **arguments: Any) -> None:
         """Let an actor begin, until it or its builder comes to the point, or it has ended without."""
         paused, actor = Paused(Path(tempfile.mkdtemp(dir=self.world.home)), point), self.actors[name]
+        self.pauses.append(paused)
         actor.tell(command, pause=paused.env[VARIABLE], **arguments)
         wait_for(
             lambda: paused.waiting or actor.answered, f"{name} to come to {point}", within=ANSWERS_WITHIN
@@ -233,6 +247,7 @@ class Interleavings(RuleBasedStateMachine):
             actor.answer()
 
 
+@pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.fault(21, 23)
 def test_whoever_is_held_up_meanwhile_a_kernel_has_all_that_it_runs_on(

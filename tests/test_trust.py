@@ -16,6 +16,7 @@ from kernel_provisioner.overlay.store import Generation, State, Store
 from tests.conftest import TorchBase
 from tests.support.environ import default_index
 from tests.support.index import LocalIndex, serve_index
+from tests.support.launches import followed
 from tests.support.notebooks import write_notebook
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.session import Execution, Session
@@ -260,8 +261,11 @@ def test_an_overlay_counts_as_entered_only_once_a_cell_has_run(stage: Stage, tmp
     with stage.open("other.ipynb"):
         assert name not in stage.ran
         assert not _newest(stage, "other.ipynb").entered
+    *_, first = stage.overlays.generations(stage.overlays.notebook_dir(stage.server.root / f"{name}.ipynb"))
+    following = followed(first)
+    assert name not in stage.ran, "while the store is filled"
     with stage.open(f"{name}.ipynb"):  # this one's user has run a cell: its start honours it
-        assert _newest(stage, f"{name}.ipynb").entered
+        assert following.entered
         assert name in stage.ran
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from kernel_provisioner.overlay.store import Generation
 from tests.conftest import TorchBase
 from tests.support.audit import Audit, Seen
 from tests.support.client import connected, launched
 from tests.support.index import LocalIndex
+from tests.support.launches import followed
 from tests.support.notebooks import set_torch_env, write_notebook
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.tiny import serve_extras
@@ -65,8 +67,11 @@ def server(home: Path, env: dict[str, str], watched: Audit) -> Iterator[JupyterS
         write_notebook(running.root / "nb.ipynb", torch_env=TINY)
         watched.forget()
         start(running)
+        (first,) = home.glob("cache/torch-overlays/nb-*/0001")
+        followed(Generation(first))
         commands = [words for words in watched.seen.started if "kernel_provisioner.builder" in words]
         assert len(commands) == 1, "what is watched sees the builder of a cold start"
+        start(running)
         yield running
 
 
@@ -116,7 +121,7 @@ def test_the_kernel_does_what_a_bare_one_does(
     home: Path, env: dict[str, str], server: JupyterServer, torch_base_home: TorchBase
 ) -> None:
     """Compared with ipykernel in the base itself: the same processes, no connection, our own imports."""
-    (site,) = home.glob("cache/torch-overlays/nb-*/0001/lib/python*/site-packages")
+    (site,) = home.glob("cache/torch-overlays/nb-*/0002/lib/python*/site-packages")
     ours = Audit(site)
     start(server)
     bare = Audit(home / "bare")
@@ -145,10 +150,10 @@ def test_an_unchanged_request_makes_no_new_overlay(server: JupyterServer, home: 
     write_notebook(server.root / "nb.ipynb", "print('edited')", torch_env=dict(reversed(TINY.items())))
     start(server)
     assert written(directory) == before
-    assert list(before) == ["0001/build.json", "0001/overlay.json"]
+    assert list(before)[2:] == ["0002/build.json", "0002/overlay.json"]
     set_torch_env(server.root / "nb.ipynb", {**TINY, "extras": ["tiny-extra>=1"]})
     start(server)
-    assert list(written(directory))[2:] == ["0002/build.json", "0002/overlay.json"]
+    assert list(written(directory))[4:] == ["0003/build.json", "0003/overlay.json"]
 
 
 def start(server: JupyterServer, notebook: str = "nb.ipynb", cell: str = "import tiny_extra") -> None:

@@ -76,7 +76,7 @@ def add(spec: BuildSpec, requirements: Sequence[str], *, declared: bool = False)
         try:
             found = solve_and_install(spec, progress, scratch, builds=spec.policy.builds, upgrade=True)
             assert found is not None, "what waits for a cell's consent has it"
-            solution, _ = found
+            solution = found.solution
             there = {package.name for package in packages(path)}
             spec.policy.refuse_count(len(there | set(solution.versions)))
             spec.refuse_late()

@@ -11,32 +11,42 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import BuildFailed, InstallFailed, OverlayError
 from ..inkernel.shared import layout
 from ..inkernel.shared.packages import named_in
 from ..overlay import store
 from ..overlay.guards import Terms, give_way_to_uv
-from ..overlay.skeleton import link_lib64, remove_tree, site_packages, write_receipts
+from ..overlay.skeleton import remove_tree, site_packages, write_receipts
 from ..policy.rules import url_in
 from ..store import fill
 from ..store.entry import bytes_of
 from ..system import os_errors
 from ..system.background import Aside
+from ..system.files import write_new
 from ..system.pause_points import pause
 from ..uv.discovery import uv_path
 from ..uv.messages import system_errors
 from . import processors
 from .progress import Progress
-from .solution import Solution, without_wheel
+from .solution import Solution
 from .solve import Solver
 from .spec import BuildSpec
 from .stage import Installed, readdress, verify
-from .supply import entries_in, lay, lock_of, make_room, supply
+from .supply import entries_in, lay, make_room
+from .unpack import unpack
 
 if TYPE_CHECKING:
     from .consistency import Distribution
+
+
+class Staged(NamedTuple):
+    """What is in staging, and the solution that it came from; ``later``: see ``supply.Supply``."""
+
+    solution: Solution
+    installed: list[Installed]
+    later: frozenset[str] = frozenset()
 
 
 def build(spec: BuildSpec, progress: Progress, *, cell_ran: bool) -> bool:
@@ -53,13 +63,12 @@ def build(spec: BuildSpec, progress: Progress, *, cell_ran: bool) -> bool:
         found = solve_and_install(spec, progress, scratch, builds=builds, beside_kernel=not cell_ran)
         if found is None:
             return False
-        solution, installed = found
         pause("verified")
         spec.refuse_late()
-        _publish(spec, solution, installed, time.monotonic() - started)
-        count = f"{len(installed)} package{'s' * (len(installed) != 1)}"
-        progress.say("ready", f"{count} added", total=len(installed))
-        solution.keep(spec.known)
+        _publish(spec, found, time.monotonic() - started)
+        added = len(found.installed)
+        progress.say("ready", f"{added} package{'s' * (added != 1)} added", total=added)
+        found.solution.keep(spec.known)
     return True
 
 
@@ -71,8 +80,8 @@ def solve_and_install(
     builds: bool,
     upgrade: bool = False,
     beside_kernel: bool = False,
-) -> tuple[Solution, list[Installed]] | None:
-    """What is in staging then, and the solution that it came from; None where that waits for a cell.
+) -> Staged | None:
+    """What is in staging then; None where that waits for a cell.
 
     What is known of an earlier build is a short cut: where it leads nowhere (the index has moved, its
     credentials have changed, the cache was emptied), all is looked up as if nothing were known, which is
@@ -83,11 +92,11 @@ def solve_and_install(
     if solution is None:
         return None
     if spec.adds and not solution.versions:
-        return solution, []
+        return Staged(solution, [])
     pause("planned")
     try:
-        installed = _install(spec, solution, progress, scratch, builds=builds)
-        return solution.only([package["name"] for package in installed]), installed
+        installed, later = _install(spec, solution, progress, scratch, builds=builds)
+        return Staged(solution.only([package["name"] for package in installed]), installed, later)
     except InstallFailed as error:
         if not solution.known:
             raise _told(error, spec, solution) from error
@@ -102,7 +111,7 @@ def _told(error: InstallFailed, spec: BuildSpec, solution: Solution) -> InstallF
 
         return naming_files(error, spec.exact)
     what = error.what + os_errors.needed(system_errors(error.why), solution.packages)
-    return InstallFailed(what, why=error.why, fix=error.fix)
+    return type(error)(what, why=error.why, fix=error.fix)
 
 
 @contextlib.contextmanager
@@ -129,45 +138,16 @@ def _write_receipts(spec: BuildSpec) -> None:
 
 def _install(
     spec: BuildSpec, solution: Solution, progress: Progress, scratch: Path, *, builds: bool
-) -> list[Installed]:
-    """Lay the lock's packages into staging, check every file, and name what is there."""
+) -> tuple[list[Installed], frozenset[str]]:
+    """Lay the lock's packages into staging, check every file, and name what is there.
+
+    And what of that the store is to have later; of these only names and sizes are checked, see ``behind``.
+    """
     staging = spec.generation.path / layout.STAGING
-    tool, python = spec.uv_at(spec.upstream), spec.python
     progress.say("install", "Installing")
-    # The lock holds no credentials; uv finds them by the index that they belong to.
-    sources = without_wheel(solution.packages) if spec.policy.buildable else None
-    options = [
-        *spec.index_options,
-        *spec.build_options(sources, builds=builds),
-    ]
-
-    def install(lock: Path, prefix: Path, *more: str) -> None:
-        def attempt(*last: str) -> None:
-            remove_tree(prefix)  # never repaired: what is there may be half of a package
-            (prefix / "lib").mkdir(parents=True)
-            link_lib64(prefix)
-            tool.install_lock(python, lock, prefix, [*options, *more, *last], on_line=progress.hear)
-
-        try:
-            attempt("--offline")
-        except InstallFailed:
-            if spec.policy.offline:
-                raise
-            attempt()
-
     receipts = Aside(lambda: _write_receipts(spec))  # while uv unpacks, which takes longer
     try:
-        supplied = supply(spec, solution, scratch, install)
-        staged = solution.lock
-        if supplied.entries:
-            staged = scratch / "pylock.others.toml"
-            staged.write_text(lock_of(solution, supplied.others), encoding="utf-8")
-        remove_tree(staging)
-        if supplied.others or not supplied.entries:
-            install(staged, staging)
-        else:
-            (staging / "lib").mkdir(parents=True)
-            link_lib64(staging)
+        supplied = unpack(spec, solution, progress, scratch, builds=builds, fills=not spec.provisional)
         lay(spec, supplied, staging, solution.replaced)
         receipts.result()
     except BaseException as error:
@@ -191,14 +171,14 @@ def _install(
         solution.versions,
         solution.replaced,
         spec.root / store.CHECKED,
-        supplied.names,
+        supplied.names | supplied.later,
         _imported_from(spec),
     )
     make_room(spec, supplied, staging, solution.replaced)
-    readdress(staging, python, spec.generation.python)
+    readdress(staging, spec.python, spec.generation.python)
     if not spec.adds and any(package["name"] == "uv" for package in installed):
         give_way_to_uv(spec.generation.path, site_packages(spec.generation.path))
-    return _whole(spec, installed, progress) if spec.exact else installed
+    return (_whole(spec, installed, progress) if spec.exact else installed), supplied.later
 
 
 def _imported_from(spec: BuildSpec) -> frozenset[str]:
@@ -268,16 +248,18 @@ def staged_and_base(
     return staged, distributions(sorted(generation.path.glob(sites)))
 
 
-def _publish(spec: BuildSpec, solution: Solution, installed: list[Installed], seconds: float) -> None:
+def _publish(spec: BuildSpec, staged: Staged, seconds: float) -> None:
     """Write what the overlay is, last of all; before this it does not exist."""
     content: dict[str, Any] = {
         "base": spec.manifest.id,
         "extras": list(spec.extras),
-        "installed": installed,
-        "replaced": {name: list(pair) for name, pair in solution.replaced.items()},
+        "installed": staged.installed,
+        "replaced": {name: list(pair) for name, pair in staged.solution.replaced.items()},
         layout.ENTRIES: entries_in(spec.generation.path / layout.STAGING),
         "seconds": round(seconds, 3),
     }
+    if staged.later:
+        write_new(spec.generation.path / layout.PROVISIONAL, "")
     spec.generation.write(layout.OVERLAY, content)
 
 

@@ -1,12 +1,12 @@
 """The builder's command line, which launches and kernels speak.
 
-    python -m kernel_provisioner.builder GENERATION [--cell-ran] [--lock-fd FD]
+    python -m kernel_provisioner.builder GENERATION [--cell-ran] [--ahead] [--lock-fd FD]
     python -m kernel_provisioner.builder GENERATION --add [--declared] REQUIREMENT...
 
 ``GENERATION`` is the directory of the overlay to build, or to install something into. ``--cell-ran``: the
-user has run a cell, so source builds may run. ``--declared``: a cell of the notebook says so itself. ``FD``
-is the builder's lock, already held. Read without ``argparse``, whose import takes milliseconds, and a cell
-waits.
+user has run a cell, so source builds may run. ``--ahead``: no kernel waits for it. ``--declared``: a cell of
+the notebook says so itself. ``FD`` is the builder's lock, already held. Read without ``argparse``, whose
+import takes milliseconds, and a cell waits.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from ..overlay import store
 from ..overlay.skeleton import remove_tree
 from ..system import locks, processes
 from ..system.pause_points import pause
-from . import limits, queue
+from . import behind, limits, queue
 from .build import build, failure_of
 from .progress import Progress
 from .spec import BuildSpec
 from .supply import compile_new
 
 _DECLARED = "--declared"
+_BEHIND = 19
+"""How nice a builder is that no kernel waits for."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     if options[:1] == ["--add"]:
         return _add(generation, options[1:])
     held = int(options[options.index("--lock-fd") + 1]) if "--lock-fd" in options else -1
-    return _build(generation, held, cell_ran="--cell-ran" in options)
+    waits = held >= 0 and "--ahead" not in options
+    return _build(generation, held, cell_ran="--cell-ran" in options, waits=waits)
 
 
 def _add(generation: store.Generation, requirements: list[str]) -> int:
@@ -70,12 +73,15 @@ def _add(generation: store.Generation, requirements: list[str]) -> int:
     return 0 if "changed" in outcome else 1
 
 
-def _build(generation: store.Generation, held: int, *, cell_ran: bool) -> int:
+def _build(generation: store.Generation, held: int, *, cell_ran: bool, waits: bool) -> int:
     progress = Progress(generation.path / layout.PROGRESS)
     if held >= 0:
         lock = locks.Lock(generation.path / layout.BUILDER_LOCK, held)
         os.set_inheritable(held, False)
-        limits.end_when_alone(generation)
+        if generation.behind:
+            os.nice(_BEHIND)
+        else:
+            limits.end_when_alone(generation)
     else:
         try:
             # A moment's wait: the collector, looking whether anybody builds, holds it for less.
@@ -84,13 +90,14 @@ def _build(generation: store.Generation, held: int, *, cell_ran: bool) -> int:
             return 0  # another builder is at it
     with lock:
         if (generation.path / layout.OVERLAY).exists():
+            _follow(generation, _index_template())
             return 0
         heartbeat.beat(generation.path)
         try:
-            _build_or_look_elsewhere(generation, progress, cell_ran=cell_ran)
+            _build_or_look_elsewhere(generation, progress, cell_ran=cell_ran, waits=waits)
         except (Exception, SystemExit) as error:  # the edge: whatever failed is told in the waiting cell
             return _give_up(generation, progress, error)
-        if (generation.path / layout.OVERLAY).exists():
+        if (generation.path / layout.OVERLAY).exists() and not generation.is_provisional:
             with contextlib.suppress(OSError):
                 compile_new(BuildSpec.read(generation, generation.path.parent.parent, ""))
     return 0
@@ -125,20 +132,27 @@ def _with_way_out(error: OverlayError, generation: store.Generation) -> OverlayE
     return error
 
 
-def _build_or_look_elsewhere(generation: store.Generation, progress: Progress, *, cell_ran: bool) -> None:
+def _build_or_look_elsewhere(
+    generation: store.Generation, progress: Progress, *, cell_ran: bool, waits: bool
+) -> None:
+    """``waits``: a kernel is starting in the overlay."""
     root = store.Store(generation.path.parent.parent)
     spec = BuildSpec.read(generation, root.root, _index_template())
+    if waits and not cell_ran:
+        spec = spec._replace(provisional=behind.can_follow(spec))
     pause("begun")
     whole_timeout = spec.uv.whole_timeout
     try:
         with queue.single_flight(root.root, spec.known, progress):
             kind = "source" if cell_ran else "known" if spec.known.exists() else "new"
+            kind = "behind" if generation.behind else kind
             build_slot = queue.build_slot(root.root, kind, progress)
             with build_slot, limits.deadline(whole_timeout), processes.guarded():
                 try:
                     build(spec, progress, cell_ran=cell_ran)
                 except processes.Frozen:  # whoever stopped uv may not do so again
                     build(spec, progress, cell_ran=cell_ran)
+        _follow(generation, spec.index_template)
     except ResolutionFailed as error:
         from .other_bases import look_elsewhere
 
@@ -149,6 +163,13 @@ def _build_or_look_elsewhere(generation: store.Generation, progress: Progress, *
         with contextlib.suppress(InstallFailed), limits.deadline(whole_timeout):
             told = look_elsewhere(spec, root, progress, error, builds=builds)
         raise told from error
+
+
+def _follow(generation: store.Generation, index_template: str) -> None:
+    """Fill the store behind a provisional overlay; where that cannot begin, the next launch tries again."""
+    if generation.is_provisional:
+        with contextlib.suppress(OSError, OverlayError):
+            behind.follow(BuildSpec.read(generation, generation.path.parent.parent, index_template))
 
 
 def _index_template() -> str:

@@ -40,7 +40,8 @@ _UNUSED = frozenset({
 })  # fmt: skip
 _LENT = "uv"  # the module by which an overlay lends the server's uv
 _LATER = frozenset({
-    layout.ADDING, layout.ENTERED, layout.FAILED, layout.OVERLAY, layout.STAGING, "torch_extensions",
+    layout.ADDING, layout.ENTERED, layout.FAILED, layout.OVERLAY, layout.PROVISIONAL, layout.STAGING,
+    "torch_extensions",
 })  # fmt: skip
 """Names in an overlay's own directory that do not have to be there yet."""
 

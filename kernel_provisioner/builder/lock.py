@@ -132,7 +132,7 @@ def _unpacked(
             why="that happens only after you have run a cell of the notebook",
             fix="run a cell of the notebook, then lock it",
         )
-    found[0].keep(spec.known)
+    found.solution.keep(spec.known)
     return staged_and_base(spec.generation)
 
 

@@ -35,6 +35,7 @@ class BuildSpec(NamedTuple):
     the launch, and ``begun`` (of ``time.monotonic``) the moment from which it counts the seconds.
     ``wheels`` is the wheel store to be linked to, and ``shared`` are those that others have filled.
     ``project``: no kernel of ours runs in it. ``adds``: to the overlay as it is, see ``onto_overlay``.
+    ``provisional``: what the store lacks may be files for now, see ``behind``.
     """
 
     generation: store.Generation
@@ -56,6 +57,7 @@ class BuildSpec(NamedTuple):
     local: tuple[str, ...] = ()
     project: bool = False
     adds: bool = False
+    provisional: bool = False
 
     @property
     def python(self) -> Path:

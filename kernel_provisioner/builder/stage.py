@@ -6,10 +6,10 @@ import csv
 import io
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
-from ..errors import InstallFailed
+from ..errors import PackageDamaged
 from ..inkernel.shared.packages import canonical
 from ..model.manifest import BaseManifest
 from ..overlay.lent import OWN_UV
@@ -51,12 +51,15 @@ def verify(
     return installed
 
 
-def verify_unpacked(filled: Path, names: Collection[str]) -> None:
+def verify_unpacked(
+    filled: Path, names: Collection[str], check: Callable[[Path], list[records.Fault]] = records.check
+) -> None:
     """Raise InstallFailed where a file of these packages, unpacked in ``filled``, is not what RECORD says."""
     landing.refuse_unnamed(filled, names)
     for site in sorted(filled.glob("lib/python*/site-packages")):
         for dist_info in records.dist_infos(site):
-            if canonical(dist_info.name.partition("-")[0]) in names and (faults := records.check(dist_info)):
+            chosen = canonical(dist_info.name.partition("-")[0]) in names
+            if chosen and (faults := check(dist_info)):
                 raise _damaged(faults)
 
 
@@ -90,9 +93,9 @@ def readdress(staging: Path, written_for: Path, python: Path) -> None:
             _rewrite(record, now.encode())
 
 
-def _damaged(faults: list[records.Fault]) -> InstallFailed:
+def _damaged(faults: list[records.Fault]) -> PackageDamaged:
     first = faults[0]
-    return InstallFailed(
+    return PackageDamaged(
         f"{first.distribution} is damaged: {first}",
         why=f"{len(faults)} of its files differ from its RECORD",
         fix=f"uv cache clean {first.distribution.split('-')[0]}  then restart the kernel;"

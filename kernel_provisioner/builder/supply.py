@@ -41,10 +41,14 @@ _COMPILES_WITHIN = 1800.0  # seconds
 
 
 class Supply(NamedTuple):
-    """The entries that serve a solution, and the names of the packages that none serves."""
+    """The entries that serve a solution, and the names of the packages that none serves.
+
+    ``later`` are those of the latter that the store is to have, and has not been filled with.
+    """
 
     entries: Sequence[Entry]
     others: Collection[str]
+    later: frozenset[str] = frozenset()
 
     @property
     def names(self) -> frozenset[str]:
@@ -52,8 +56,10 @@ class Supply(NamedTuple):
         return frozenset(canonical(entry.facts["info"].partition("-")[0]) for entry in self.entries)
 
 
-def supply(spec: BuildSpec, solution: Solution, scratch: Path, install: Install) -> Supply:
-    """The entries for a solution; those that are missing are unpacked and checked first.
+def supply(
+    spec: BuildSpec, solution: Solution, scratch: Path, install: Install, *, fills: bool = True
+) -> Supply:
+    """The entries for a solution; what is missing is unpacked and checked first, where this ``fills``.
 
     To be called while the store is held. ``scratch`` is a directory for a lock. Raises InstallFailed and
     OSError.
@@ -67,11 +73,12 @@ def supply(spec: BuildSpec, solution: Solution, scratch: Path, install: Install)
         for name, material in wanted.items()
     }
     missing = {name: wanted[name] for name, entry in found.items() if entry is None}
-    if missing:
+    if missing and fills:
         _fill(spec, solution, missing, scratch, install)
         found.update({name: entries.find(spec.wheels, material) for name, material in missing.items()})
     serving = [entry for _, entry in sorted(found.items()) if entry]
-    return Supply(serving, [name for name in materials if not found.get(name)])
+    later = frozenset() if fills else frozenset(missing)
+    return Supply(serving, [name for name in materials if not found.get(name)], later)
 
 
 def materials_of(spec: BuildSpec, solution: Solution) -> dict[str, Material | None]:

@@ -18,6 +18,7 @@ from ..model.request import Request
 from ..notebook.find import FoundNotebook
 from ..overlay import store
 from ..overlay.added import drop_decided
+from ..overlay.following import is_followed, taken_over
 from ..overlay.guards import Terms
 from ..overlay.skeleton import has_guards, renew_hook, renew_lent, write_interpreter, write_receipts
 from ..settings import Settings
@@ -62,10 +63,11 @@ def claim(
     found: FoundNotebook,
     *,
     renew: bool = False,
+    ahead: bool = False,
 ) -> Claim:
     """A ready overlay, one that is being built, or a new one, whose builder is started.
 
-    ``renew``: a new one, whatever there is.
+    ``renew``: a new one, whatever there is. ``ahead``: no kernel waits for it, so that it is not provisional.
     """
     base, request = chosen.base, asked.whole
     says = {"declared": list(asked.request.extras), "script": asked.script}
@@ -76,7 +78,8 @@ def claim(
         if not asked.unreadable:
             with contextlib.suppress(OSError):
                 drop_decided(directory, asked.request.extras)
-        while not renew and (generation := root.fitting(directory, spec, base.manifest)) is not None:
+        while not renew and (fits := root.fitting(directory, spec, base.manifest)) is not None:
+            generation = taken_over(last, fits, spec)
             pause("found")
             lock = hold_overlay(generation)
             try:
@@ -88,6 +91,9 @@ def claim(
                 if state is not store.State.ABANDONED and not frozen:
                     with contextlib.suppress(OSError):
                         _note(generation, says)
+                    if fits.is_provisional and not is_followed(root, fits):
+                        with contextlib.suppress(OSError):
+                            start_builder(fits, settings)
                     return Claim(generation, lock, _base_changed(last, generation, base))
             except BaseException:
                 lock.release()
@@ -119,7 +125,7 @@ def claim(
                 write_receipts(generation.path, base, terms, uv=uv_path())
                 generation.publish_empty(base.manifest.id)
             else:
-                start_builder(generation, settings)
+                start_builder(generation, settings, *(["--ahead"] if ahead else []))
         except BaseException:
             lock.release()
             raise

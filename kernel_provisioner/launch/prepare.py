@@ -81,18 +81,25 @@ def prepare(
     environ: Mapping[str, str],
     kernel_id: str,
     renew: bool = False,
+    ahead: bool = False,
 ) -> Launch:
     """What to start for ``found``; never raises for what a notebook, a base or a disk may do.
 
     Nor for what a settings file holds, where ``settings`` is a function that reads it. ``renew``: in a new
-    overlay, though there may be one that fits.
+    overlay, though there may be one that fits. ``ahead``: for a kernel that comes later, see ``claim``.
     """
     near = Path()
     try:
         known = settings if isinstance(settings, Settings) else settings()
         near = Path(known.overlay_root)
         return _prepare(
-            found, pinned=pinned, settings=known, environ=environ, kernel_id=kernel_id, renew=renew
+            found,
+            pinned=pinned,
+            settings=known,
+            environ=environ,
+            kernel_id=kernel_id,
+            renew=renew,
+            ahead=ahead,
         )
     except Exception as error:  # the edge: a launch that raises is a kernel that hangs
         return _explaining_kernel(_told(error, near), str(found.path or ""), environ, pinned)
@@ -106,6 +113,7 @@ def _prepare(
     environ: Mapping[str, str],
     kernel_id: str,
     renew: bool,
+    ahead: bool,
 ) -> Launch:
     root = store.Store(Path(settings.overlay_root))
     root.prepare()
@@ -118,7 +126,7 @@ def _prepare(
     with contextlib.ExitStack() as unless_started:
         for lock in held:
             unless_started.callback(lock.release)
-        claimed = claim(root, directory, asked, chosen, settings, found, renew=renew)
+        claimed = claim(root, directory, asked, chosen, settings, found, renew=renew, ahead=ahead)
         unless_started.callback(claimed.lock.release)
         held.append(claimed.lock)
         manifest = base.manifest

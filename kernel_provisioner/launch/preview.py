@@ -69,8 +69,10 @@ def _standing(
 ) -> tuple[store.Generation | None, str]:
     if (fitting := root.fitting(directory, spec, base)) is not None:
         return fitting, fitting.state().value
-    for newest in root.generations(directory)[:1]:
+    for newest in root.generations(directory):
         state = newest.state()
+        if state is store.State.BUILDING and newest.behind:
+            continue  # what it is built behind is what a kernel has
         try:
             same = newest.read(layout.SPEC)["order"] == spec
         except CorruptState:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import BuildFailed, CorruptState, without_credentials
+from ..errors import BuildFailed, CorruptState, PackageDamaged, without_credentials
 from ..inkernel.shared import layout
 from ..store.entry import are_there
 from ..system import locks, permissions
@@ -90,6 +90,27 @@ class Generation(NamedTuple):
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise CorruptState(f"{path} was written by another version of kernel-provisioner")
         return data
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether it holds packages as files until the next generation is built: see ``builder.behind``."""
+        return os.path.exists(f"{self.path}/{layout.PROVISIONAL}")  # noqa: PTH110 - at each launch
+
+    @property
+    def behind(self) -> Generation | None:
+        """The provisional one beside whose kernel this one is, or was, built; None for any other."""
+        with contextlib.suppress(CorruptState):
+            name = self.read(layout.SPEC).get(layout.BEHIND)
+            return Generation(self.path.with_name(name)) if name else None
+        return None
+
+    @property
+    def found_damage(self) -> bool:
+        """Whether it was built behind another, and a file of a package was not what it should be."""
+        with contextlib.suppress(CorruptState, LookupError, TypeError):
+            said = self.read(layout.FAILED)["failure"]["error"]
+            return self.behind is not None and said == PackageDamaged.__name__
+        return False
 
     @property
     def entries(self) -> list[str]:
@@ -204,18 +225,29 @@ class Store:
     def fitting(self, directory: Path, spec: Mapping[str, Any], base: BaseManifest) -> Generation | None:
         """The newest generation built, or being built, from exactly this order, on ``base``.
 
-        One that is torn never fits, nor one in which no kernel could start.
+        One that is torn never fits, nor one in which no kernel could start. A provisional one serves until
+        the next is built, unless damage was found meanwhile.
         """
+        damaged = False
         for generation in self.generations(directory):
             state = generation.state()
-            if state not in (State.READY, State.BUILDING):
+            if state is State.ABANDONED:
                 continue
             with contextlib.suppress(CorruptState):
-                if generation.read(layout.SPEC)["order"] == spec:
-                    if state is State.READY and not are_there(generation.entries):
-                        continue
-                    if is_intact(generation.path, base):
-                        return generation
+                said = generation.read(layout.SPEC)
+                if said["order"] != spec:
+                    continue
+                if state is State.FAILED:
+                    damaged |= generation.found_damage
+                    continue
+                if state is State.BUILDING and layout.BEHIND in said:
+                    continue
+                if damaged and generation.is_provisional:
+                    continue
+                if state is State.READY and not are_there(generation.entries):
+                    continue
+                if is_intact(generation.path, base):
+                    return generation
         return None
 
     def begin(self, directory: Path) -> Generation:

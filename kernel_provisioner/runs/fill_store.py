@@ -123,10 +123,10 @@ class StoreFiller:
                     "a package must be built from source, which runs its code",
                     fix="--source-builds  allows it, where you trust these packages",
                 )
-            keys = [key_of(material) for material in materials_of(spec, found[0]).values() if material]
+            keys = [key_of(material) for material in materials_of(spec, found.solution).values() if material]
             compile_entries(spec, [str(self.place / key) for key in keys])
             lists.write(self.place, path, base.manifest.tag, keys)
-            return len(found[1]), len(list(wheels_in(self.place))) - before
+            return len(found.installed), len(list(wheels_in(self.place))) - before
 
 
 def sources_in(words: Sequence[str]) -> list[Path]:

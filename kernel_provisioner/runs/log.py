@@ -21,6 +21,8 @@ _MOST = 200_000  # characters of a log that are sent: its end
 def log_of(subject: Subject, settings: Settings) -> dict[str, Any]:
     """``steps`` of the last build and the ``output`` of its process; both empty where nothing was built.
 
+    Of an overlay that was built behind another, the other's are part of it.
+
     Raises OverlayError where the notebook says nothing that could be built.
     """
     overlay = subject.running
@@ -29,11 +31,13 @@ def log_of(subject: Subject, settings: Settings) -> dict[str, Any]:
         overlay = generation.path if generation else None
     if overlay is None:
         return {"overlay": None, "steps": [], "output": ""}
+    built = store.Generation(overlay)
+    parts = [built.behind.path, overlay] if built.behind else [overlay]
     return {
         "overlay": str(overlay),
-        "steps": read_events(overlay),
-        "output": clean(_text(overlay / layout.BUILDER_LOG)),
-        "state": store.Generation(overlay).state().value,
+        "steps": [step for part in parts for step in read_events(part)],
+        "output": clean("".join(_text(part / layout.BUILDER_LOG) for part in parts)),
+        "state": built.state().value,
     }
 
 

@@ -113,7 +113,13 @@ class Ahead:
     def _once(self, ahead: Prospect, tell: Tell) -> str:
         found, tag = FoundNotebook(ahead.path, how="command line"), ahead.kernel.tag
         launch = prepare(
-            found, pinned=tag, settings=self._settings, environ=os.environ, kernel_id="", renew=self._renew
+            found,
+            pinned=tag,
+            settings=self._settings,
+            environ=os.environ,
+            kernel_id="",
+            renew=self._renew,
+            ahead=True,
         )
         if launch.failure:
             raise launch.failure

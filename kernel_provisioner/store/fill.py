@@ -60,8 +60,10 @@ def shared_files(filled: Path) -> set[str]:
     """The names of the distributions in ``filled`` that name a file which another one names, too."""
     named: dict[str, list[str]] = {}
     for dist_info in _dist_infos(filled):
+        name = _name(dist_info)
         for path in records.paths(dist_info):
-            named.setdefault(os.path.normpath(path), []).append(_name(dist_info))
+            plain = os.path.normpath(path) if "./" in path or "//" in path else path
+            named.setdefault(plain, []).append(name)
     return {name for names in named.values() if len(names) > 1 for name in names}
 
 

@@ -57,7 +57,7 @@ class Stage:
         laid = list(entries)
         if laid and os.path.lexists(anchor := f"{self._prefix}/{ANCHOR}"):
             raise FileExistsError(errno.EEXIST, "a package brings a file of that name", anchor)
-        sites = [*(entry.site for entry in laid), str(self._beside)]
+        sites = [*(entry.site for entry in laid), str(self._site), str(self._beside)]
         for entry in laid:
             if _serves_by_links(entry, sites, pytest=self._pytest):
                 self._link(entry)

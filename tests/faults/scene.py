@@ -46,16 +46,21 @@ class Scene:
         return Oracle(bases=bases, overlays=self.root, notebooks=self.notebooks)
 
     def launch(self, notebook: Path, *, prefix: Sequence[str] = (), **more: str) -> dict[str, Any]:
-        """Launch and wait for the build's end; see ``support.launches``."""
-        (told,) = launches([notebook], {**self.env, **more}, prefix=prefix)
+        """Launch and wait for the build's end, and for that behind it; see ``support.launches``."""
+        (told,) = launches([notebook], {**self.env, **more}, prefix=prefix, again=True)
+        return told
+
+    def launch_once(self, notebook: Path, **more: str) -> dict[str, Any]:
+        """Launch and wait for the build's end alone."""
+        (told,) = launches([notebook], {**self.env, **more})
         return told
 
     @contextlib.contextmanager
     def launching(self, notebook: Path, more: Mapping[str, str] | None = None) -> Iterator[Future[Any]]:
-        """The same meanwhile; what was told is the future's result. Builds still running are killed."""
+        """Launch once meanwhile; what was told is the future's result. Builds still running are killed."""
         with ThreadPoolExecutor(1) as pool:
             try:
-                yield pool.submit(self.launch, notebook, **(more or {}))
+                yield pool.submit(self.launch_once, notebook, **(more or {}))
             finally:
                 self.index.behave()
                 for process in builders(self.root):

@@ -83,7 +83,7 @@ def test_a_launch_after_the_collector_has_an_overlay_of_its_own(scene: Scene) ->
         paused.reached()
         paused.go()
         with scene.launching(notebook) as launching:
-            assert "overlay removed" in pruned.result()
+            assert "overlays removed" in pruned.result()
             told = launching.result()
     assert told["state"] == "ready"
     assert not faults(store.Generation(Path(told["overlay"])))

@@ -29,7 +29,7 @@ def test_a_launch_begins_anew_beside_a_frozen_builder(scene: Scene) -> None:
         os.utime(lock, (0, 0))  # as long ago as can be
         scene.index.behave()
         again = oracle.next_try(notebook, scene.env)
-        assert Path(again["overlay"]).name == "0002"
+        assert Path(again["overlay"]).name == "0003"
         assert not builder.is_running()
     nobody_left(scene.root)
 

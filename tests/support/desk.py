@@ -37,8 +37,8 @@ class Desk(Workshop):
         return dict(json.loads(self.command("lock", str(notebook), "--json", *words).stdout))
 
     def launch(self, notebook: Path, pinned: str = "cpu") -> dict[str, Any]:
-        """What a launch with the kernel of ``pinned`` comes to; ``got`` is name → version."""
-        (told,) = launches([notebook], self.env, pinned)
+        """What a launch with the kernel of ``pinned`` comes to, and later ones. ``got``: name → version."""
+        (told,) = launches([notebook], self.env, pinned, again=True)
         state = store.Generation(Path(told["overlay"])) if told["overlay"] else None
         got: dict[str, str] = {}
         if state is not None and told["state"] == "ready":

@@ -48,7 +48,7 @@ class Oracle:
 
         What its kernel was told, as ``support.launches`` gives it.
         """
-        (told,) = launches([notebook], env)
+        (told,) = launches([notebook], env, again=True)
         assert not told["failure"], told["failure"]
         assert told["state"] == store.State.READY.value, told["build"]
         self.unharmed()
@@ -82,14 +82,18 @@ def ready(overlays: Path) -> list[store.Generation]:
 
 
 def faults(generation: store.Generation) -> list[str]:
-    """What is wrong with an overlay's files: each against RECORD, and what it says is installed is there."""
+    """What is wrong with an overlay's files: each against RECORD, and what it says is installed is there.
+
+    Of a provisional one names and sizes alone are sure.
+    """
     sites = "lib*/python*/site-packages"
     staged = sorted((generation.path / layout.STAGING).glob(sites))
     found: list[str] = []
     names = set()
+    check = records.cut_short if generation.is_provisional else records.check
     for site in [*staged, *sorted(generation.path.glob(sites))]:
         for dist_info in records.dist_infos(site):
-            found += map(str, records.check(dist_info))
+            found += map(str, check(dist_info))
             names.add(_escaped(dist_info.name.removesuffix(".dist-info")))
     for entry in generation.read(layout.OVERLAY)["installed"]:
         if _escaped(f"{entry['name']}-{entry['version']}") not in names:

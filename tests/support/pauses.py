@@ -37,14 +37,18 @@ class Paused:
         """Let whoever waits there now go on."""
         (self.directory / f"{self.name}.go").write_bytes(b"")
 
+    def let_go(self) -> None:
+        """Let whoever waits there now go on, if anybody does."""
+        with contextlib.suppress(OSError):  # nobody waits
+            os.close(os.open(self.directory / f"{self.name}.go", os.O_WRONLY | os.O_NONBLOCK))
+
     def go_until(self, ended: Callable[[], object], what: str) -> None:
         """Let go whoever comes there, as often as they come, until ``ended()`` is true."""
 
         def look() -> bool:
             if ended():
                 return True
-            with contextlib.suppress(OSError):  # nobody waits
-                os.close(os.open(self.directory / f"{self.name}.go", os.O_WRONLY | os.O_NONBLOCK))
+            self.let_go()
             return False
 
         wait_for(look, what, within=REACHED_WITHIN)

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -45,11 +46,13 @@ class User:
         return {**env, "PATH": _PATH, "USER": self.name, "LOGNAME": self.name, **more}
 
     def give(self, *trees: Path) -> None:
-        """Make all that root has put at these places this user's own."""
+        """Make all that root has put at these places this user's own; their builders may be at work there."""
         for tree in trees:
-            for path in (tree, *tree.rglob("*")):
-                if path.lstat().st_uid == 0:
-                    os.lchown(path, self.uid, self.gid)
+            below = (Path(folder, name) for folder, *names in os.walk(tree) for name in chain(*names))
+            for path in (tree, *below):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.lstat().st_uid == 0:
+                        os.lchown(path, self.uid, self.gid)
 
     def run(self, *words: str | Path, env: dict[str, str] | None = None, umask: int = 0o022,
             check: bool = True) -> subprocess.CompletedProcess[str]:  # fmt: skip

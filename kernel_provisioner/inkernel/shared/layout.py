@@ -24,4 +24,6 @@ BUILD_INDEX = "build-index"  # where builds of a project's packages find torch: 
 PROJECT = "project.json"  # what of a project is installed, and what its base has
 LAUNCH_LOCK = "launch.lock"
 ENTRIES = "entries"  # in OVERLAY: the directories of the wheel store that its links lead to
+PROVISIONAL = "provisional"  # packages are files that are to be links, see ``builder.behind``
+BEHIND = "behind"  # in SPEC: the generation beside whose kernel this one is built
 BASE_PATHS = "zzz_torch_base"  # sorts last, so that packages of the overlay come first
