@@ -25,6 +25,7 @@ __all__ = [
     "NotAllowed",
     "NotebookUnreadable",
     "OverlayError",
+    "PackageDamaged",
     "ResolutionFailed",
     "UnsupportedPlatform",
     "UvUnusable",

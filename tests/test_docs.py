@@ -188,7 +188,7 @@ def test_the_reference_has_every_file() -> None:
         registry.DIRECTORY, registry.MANIFEST, registry.SKELETON, registry.CONSTRAINTS, layout.OVERLAY,
         layout.SPEC, layout.FAILED, layout.ENTERED, layout.PROGRESS, layout.NOTEBOOK, layout.BUILDER_LOCK,
         layout.USE_LOCK, layout.LAUNCH_LOCK, layout.STAGING, layout.ADDED, layout.ADDING, layout.PROJECT,
-        layout.BUILD_INDEX, store.SCRATCH,
+        layout.BUILD_INDEX, layout.PROVISIONAL, store.SCRATCH,
     ):  # fmt: skip
         assert name in text, name
 
