@@ -50,9 +50,13 @@ class Desk:
         wait_for(lambda: self.index.asked_for("awaited"), "the builder to ask for the package")
 
     def release(self) -> None:
-        """Nobody holds a lock among the overlays, nor works there, but for what forks a server's kernels."""
+        """Nobody holds a lock among the overlays, nor works there, but for what forks a server's kernels.
+
+        A process that was killed has no command line any more when it lets go of its locks.
+        """
         files = [path for path in self.root.rglob("*.lock") if path.is_file()]
-        assert not [path for path in files if locks.is_held(path) and "scratch-warm" not in str(path)]
+        ours = [path for path in files if "scratch-warm" not in str(path)]
+        wait_for(lambda: not any(map(locks.is_held, ours)), "the locks to be let go")
         assert not [one for one in processes(self.root) if "--fork-server" not in one.cmdline()]
 
     def works_again(self, server: JupyterServer) -> None:

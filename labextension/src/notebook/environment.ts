@@ -173,13 +173,21 @@ export class NotebookEnvironment implements IDisposable {
     }
     this._following = true;
     try {
-      while (!this._disposed && (this.state?.progress || (this._lost && this.isLookedAt))) {
+      while (this._owes()) {
         await this._events.next('urn:kernel-provisioner:build', data => this._isEnd(data));
-        await this.ask();
+        if (this._owes()) {
+          // a cell that ended meanwhile may have asked
+          await this.ask();
+        }
       }
     } finally {
       this._following = false;
     }
+  }
+
+  /** Whether what is known is not how things will stay. */
+  private _owes(): boolean {
+    return !this._disposed && (!!this.state?.progress || (this._lost && this.isLookedAt));
   }
 
   /** Nobody answered when this was last asked. */
