@@ -262,7 +262,7 @@ TWO_IN_MEMORY = """
     print(json.dumps([
         {
             "errors": [o.evalue for cell in nb.cells for o in cell.outputs if o.output_type == "error"],
-            "prefix": nb.cells[2].outputs[-1]["text"].strip(),
+            "prefix": "".join(output["text"] for output in nb.cells[2].outputs).strip(),
         }
         for nb in (one, two)
     ]))

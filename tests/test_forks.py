@@ -60,7 +60,7 @@ def execute(path):
     nb = nbformat.read(path, 4)
     resources = {"metadata": {"path": "."}}
     NotebookClient(nb, kernel_name="torch-cpu", resources=resources, config=config).execute()
-    return nb.cells[0].outputs[-1]["text"].strip()
+    return "".join(output["text"] for output in nb.cells[0].outputs).strip()
 
 print(execute(sys.argv[1]))
 with multiprocessing.get_context("fork").Pool(2) as pool:

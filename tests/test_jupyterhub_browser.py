@@ -46,7 +46,7 @@ def test_a_user_logs_in_chooses_a_kernel_and_runs(
     *_, user = hub.users
     hub.index.publish(build_wheel(tmp_path, "lantern", "2.1"))
     _want_no_news(hub)
-    page = Frontend(browser, hub.api, pictures, "hub")
+    page = Frontend(browser, hub.address(user), pictures, "hub")
     try:
         page.page.goto(hub.api.url)
         page.picture("login")
@@ -83,7 +83,7 @@ def test_a_missing_module_and_the_panel_through_the_hubs_proxy(
     for name in ("beacon", "buoy"):
         hub.index.publish(build_wheel(tmp_path, name, "1.0"))
     _want_no_news(hub)
-    page = LabPage(browser, hub.api, pictures, "hub-panel")
+    page = LabPage(browser, hub.address(user), pictures, "hub-panel")
     try:
         page.page.goto(hub.api.url)
         _log_in(page, user.name)

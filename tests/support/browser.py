@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from playwright.sync_api import Browser, Locator, Page, Response, WebSocket, expect, sync_playwright
 
@@ -74,7 +74,7 @@ class Frontend:
         """
         place = f"lab/workspaces/{self._name}/tree" if self._lab else "notebooks"
         how = f"&factory={quote(factory)}" if factory else ""
-        with self._new_kernel():
+        with self._new_kernel(notebook):
             self.page.goto(f"{self._server.url}{place}/{notebook}?token={self._server.token}{how}")
 
     def open_launcher(self) -> None:
@@ -89,7 +89,7 @@ class Frontend:
 
     def reload(self) -> None:
         """Load the page again, as F5 does, and wait until it is with its kernel again, busy or not."""
-        with self.page.expect_websocket(_leads_to_a_kernel):
+        with self._connection():
             self.page.reload()
         self.cell(0).wait_for()
 
@@ -203,22 +203,42 @@ class Frontend:
         self.page.get_by_role("tab", name="Property Inspector").click()
 
     @contextlib.contextmanager
-    def _new_kernel(self) -> Iterator[None]:
+    def _new_kernel(self, notebook: str = "") -> Iterator[None]:
         """Do what starts a kernel, and wait until the page is connected to it and it has nothing to do.
 
         The toolbar alone will not tell: it shows the name of the kernel to come, and an idle one,
         and a cell that is run then is forgotten.
         """
-        with self.page.expect_websocket(_leads_to_a_kernel):
+        with self._connection(notebook):
             yield
         self.wait_until_idle()
+
+    @contextlib.contextmanager
+    def _connection(self, notebook: str = "") -> Iterator[None]:
+        """Do what connects the page to its kernel, or to that of ``notebook``, and wait until it is.
+
+        JupyterLab 4.2 connects to every kernel that runs, and to the notebook's own last.
+        """
+        notebook = notebook or _notebook_at(self.page.url)
+        sessions = self._server.request("GET", "api/sessions")
+        others = {it["kernel"]["id"] for it in sessions if it["path"] != notebook}
+        with self.page.expect_websocket(lambda it: _kernel_of(it) not in {"", *others}):
+            yield
 
     def _prompt(self, number: int) -> Locator:
         return self.cell(number).locator(".jp-InputPrompt")
 
 
-def _leads_to_a_kernel(socket: WebSocket) -> bool:
-    return "/api/kernels/" in socket.url
+def _notebook_at(address: str) -> str:
+    """The path below the server's root of the notebook that a page shows; empty where it shows none."""
+    found = re.search(r"/(?:tree|notebooks)/([^?#]+)", address)
+    return unquote(found[1]) if found else ""
+
+
+def _kernel_of(socket: WebSocket) -> str:
+    """The id of the kernel that a WebSocket leads to; empty for another one."""
+    found = re.search(r"/api/kernels/([^/]+)/", socket.url)
+    return found[1] if found else ""
 
 
 class MetadataEditor:

@@ -117,9 +117,12 @@ class Hub:
         if not self._state(user).get("ready"):
             self.api.request("POST", f"hub/api/users/{user.name}/server", {}, timeout=STARTS_WITHIN)
         self._wait(lambda: self._is_ready(user), f"the server of {user.name}")
-        return self.seen_by(user, dataclasses.replace(
-            self.api, url=f"{self.api.url}user/{user.name}/", root=user.home
-        ))  # fmt: skip
+        return self.address(user)
+
+    def address(self, user: User) -> JupyterServer:
+        """The user's own server, running or not, as the user asks it."""
+        theirs = dataclasses.replace(self.api, url=f"{self.api.url}user/{user.name}/", root=user.home)
+        return self.seen_by(user, theirs)
 
     def seen_by(self, user: User, server: JupyterServer) -> JupyterServer:
         """Somebody's server, as ``user`` asks it."""
