@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import stat
 import time
@@ -112,7 +113,7 @@ def read_register(directories: Sequence[Path] | None = None) -> Register:
             if entry.suffix == ".alias":
                 with contextlib.suppress(OSError):
                     aliases.setdefault(entry.stem, _text(entry))
-            elif (entry / MANIFEST).is_file():
+            elif os.path.isfile(f"{entry}/{MANIFEST}"):  # noqa: PTH113 - at each launch
                 try:
                     base = RegisteredBase(read_manifest(entry), entry)
                 except CorruptState as error:
@@ -235,6 +236,6 @@ def _text(alias: Path) -> str:
 
 def _entries(root: Path) -> Iterable[Path]:
     try:
-        return sorted(root.iterdir())
+        return [root / name for name in sorted(os.listdir(root))]  # noqa: PTH208 - at each launch
     except OSError:
         return []

@@ -19,10 +19,9 @@ _CLOSE = "let nobody but root and you be able to change it"
 def unsafe(base: RegisteredBase) -> BaseUnsafe | None:
     """Why a base is not to be used; None where nobody else can change its files. Takes microseconds."""
     manifest = base.manifest
-    library = Path(manifest.interpreter).parents[1] / "lib" / f"python{manifest.python_xy}"
-    others = (*manifest.site_dirs, manifest.interpreter)
-    places = [base.directory, base.directory / MANIFEST, *(Path(place) for place in others), library]
-    danger = _first_danger(places)
+    prefix, _, _ = manifest.interpreter.rsplit("/", 2)
+    library, registered = f"{prefix}/lib/python{manifest.python_xy}", f"{base.directory}/{MANIFEST}"
+    danger = _first_danger([base.directory, registered, *manifest.site_dirs, manifest.interpreter, library])
     if danger is None:
         return None
     return BaseUnsafe(
@@ -48,7 +47,7 @@ def refuse_unsafe_places(places: Iterable[Path], what: str) -> None:
         )
 
 
-def _first_danger(places: Iterable[Path]) -> Danger | None:
+def _first_danger(places: Iterable[Path | str]) -> Danger | None:
     trusted, passed = owners_of_this_program(), set[str]()
     for place in places:
         with contextlib.suppress(OSError):  # what cannot be looked at cannot be used: told elsewhere

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..inkernel.shared import layout
 from ..inkernel.shared.packages import canonical, named_in
 from ..system import locks
-from ..system.files import replace_text
+from ..system.files import read_bytes, replace_text
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -33,7 +33,7 @@ class Addition(NamedTuple):
 
 def undeclared(directory: Path, declared: Sequence[str]) -> tuple[str, ...]:
     """What was added to the overlays in ``directory`` and still counts beside these declared extras."""
-    return tuple(addition.requirement for addition in _counting(directory, declared))
+    return tuple(addition.requirement for addition in _counting(_read(directory), declared))
 
 
 def added_names(directory: Path) -> list[str]:
@@ -44,7 +44,7 @@ def added_names(directory: Path) -> list[str]:
 def remember(directory: Path, declared: Sequence[str], new: Iterable[str]) -> None:
     """Let ``new`` requirements be in the overlays to come. Raises OSError, LockTimeout."""
     with locks.exclusive(directory / layout.LAUNCH_LOCK, timeout=_WAIT):
-        before = [addition.requirement for addition in _counting(directory, declared)]
+        before = [addition.requirement for addition in _counting(_read(directory), declared)]
         whole = merged(before, [*new])
         _write(directory, [Addition(text, _of_name(declared, named_in(text))) for text in whole])
 
@@ -60,8 +60,9 @@ def forget(directory: Path, names: Iterable[str]) -> list[str]:
 
 def drop_decided(directory: Path, declared: Sequence[str]) -> None:
     """Drop what does not count any more; the launch lock is held. Raises OSError."""
-    counting = _counting(directory, declared)
-    if counting != _read(directory):
+    known = _read(directory)
+    counting = _counting(known, declared)
+    if counting != known:
         _write(directory, counting)
 
 
@@ -125,12 +126,8 @@ def _bracketed(parts: Iterable[str]) -> str:
     return f"[{','.join(sorted(parts))}]"
 
 
-def _counting(directory: Path, declared: Sequence[str]) -> list[Addition]:
-    return [
-        addition
-        for addition in _read(directory)
-        if _of_name(declared, named_in(addition.requirement)) == addition.declared
-    ]
+def _counting(known: Iterable[Addition], declared: Sequence[str]) -> list[Addition]:
+    return [each for each in known if _of_name(declared, named_in(each.requirement)) == each.declared]
 
 
 def _of_name(declared: Iterable[str], name: str) -> tuple[str, ...]:
@@ -140,7 +137,7 @@ def _of_name(declared: Iterable[str], name: str) -> tuple[str, ...]:
 def _read(directory: Path) -> list[Addition]:
     """All that was written down; nothing where it cannot be read, as before anything was added."""
     try:
-        rows = json.loads((directory / layout.ADDED).read_bytes())["added"]
+        rows = json.loads(read_bytes(f"{directory}/{layout.ADDED}"))["added"]
         return [Addition(str(row["requirement"]), tuple(map(str, row["declared"]))) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []

@@ -93,7 +93,7 @@ def lend_uv(prefix: Path, site: Path, base: RegisteredBase, *, uv: str, from_pyt
 
 def lent_script(prefix: Path) -> str:
     """``bin/uv`` of an overlay, where it is what was lent; empty where somebody has put a uv in its place."""
-    with contextlib.suppress(OSError), (prefix / "bin" / "uv").open("rb") as file:
+    with contextlib.suppress(OSError), open(f"{prefix}/bin/uv", "rb") as file:  # noqa: PTH123 - at each launch
         text = file.read(_LONGEST).decode("utf-8", "surrogateescape")
         return text if text.startswith(_HEAD) else ""
     return ""

@@ -223,7 +223,7 @@ def shebangs_for(python: Path) -> tuple[str, str]:
 
 def _site_packages(prefix: Path, base: BaseManifest) -> Path:
     suffix = "t" if base.site_dirs and f"python{base.python_xy}t" in base.site_dirs[0] else ""
-    return prefix / "lib" / f"python{base.python_xy}{suffix}" / "site-packages"
+    return prefix / f"lib/python{base.python_xy}{suffix}/site-packages"
 
 
 def _hook_module(registered: RegisteredBase, prefix: Path) -> str:

@@ -82,9 +82,9 @@ class Generation(NamedTuple):
 
     def read(self, name: str) -> dict[str, Any]:
         """One of its JSON files; raises CorruptState where it is missing, torn or foreign."""
-        path = self.path / name
+        path = f"{self.path}/{name}"
         try:
-            data = json.loads(path.read_bytes())
+            data = json.loads(read_bytes(path))
         except (OSError, ValueError, RecursionError) as error:
             raise CorruptState(f"{path} cannot be read", why=str(error)) from error
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:

@@ -99,17 +99,12 @@ def are_there(paths: Sequence[str]) -> bool:
 
     Of a shared store it asks whether others can change that; a build asks the same of each entry there.
     """
-    stores = {os.path.dirname(goal) for path in paths if (goal := _goal(path))}
-    return all(os.path.exists(f"{path}/{FACTS}") for path in paths) and not any(
-        danger(Path(store)) for store in stores
-    )
-
-
-def _goal(path: str) -> str:
-    """Where an entry lies that is a link to a shared store; empty where it is none."""
-    with contextlib.suppress(OSError):
-        return os.readlink(path)
-    return ""
+    with contextlib.suppress(OSError):  # one was removed at this moment
+        shared = {os.path.dirname(os.readlink(path)) for path in paths if os.path.islink(path)}
+        return all(os.path.exists(f"{path}/{FACTS}") for path in paths) and not any(
+            danger(Path(store)) for store in shared
+        )
+    return False
 
 
 def is_trusted(path: Path | str, passed: set[str] | None = None) -> bool:
