@@ -28,7 +28,7 @@ from tests.conftest import TorchBase
 from tests.support.environ import default_index
 from tests.support.index import LocalIndex, serve_index
 from tests.support.launches import followed
-from tests.support.notebooks import write_notebook
+from tests.support.notebooks import printed_in, write_notebook
 from tests.support.pauses import Paused
 from tests.support.server import JupyterServer, jupyter_server
 from tests.support.session import Session
@@ -317,8 +317,7 @@ def test_a_client_that_runs_one_notebook_has_none(env: dict[str, str]) -> None:
         str(notebook),
     ]
     subprocess.run(command, env=env, check=True, capture_output=True)
-    (cell,) = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    assert "".join(cell["outputs"][0]["text"]) == "['_torch_overlay']\n"
+    assert printed_in(notebook) == "['_torch_overlay']\n"
 
 
 CHILDREN = """
