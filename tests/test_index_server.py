@@ -75,6 +75,19 @@ def test_it_outlives_any_number_of_connections_that_say_nothing(server: Loopback
         assert ask(server, b"GET /still HTTP/1.0\r\n\r\n").endswith("<p>/still \u00e9</p>".encode())
 
 
+def test_two_uvs_that_connect_before_they_ask_are_answered(server: Loopback) -> None:
+    """Each opens fifty connections, and may be kept from going on once they are open."""
+    with contextlib.ExitStack() as held:
+        address = ("127.0.0.1", server.port)
+        connections = [
+            held.enter_context(socket.create_connection(address, timeout=WITHIN)) for _ in range(100)
+        ]
+        assert ask(server, b"GET /later HTTP/1.0\r\n\r\n")  # by now the others have been let in
+        for connection in connections:
+            connection.sendall(b"GET /a HTTP/1.0\r\n\r\n")
+            assert connection.makefile(encoding="utf-8").read().endswith("<p>/a \u00e9</p>")
+
+
 def test_a_shortage_of_descriptors_passes() -> None:
     """It takes requests again once there are some; the first failure does not end it for good."""
     code = """if True:

@@ -116,17 +116,17 @@ def overwrites_overlay(staging: Path, planned: Collection[str]) -> list[str]:
     found = [staging / name for name in met]
     found += [path for name in _LINKS if os.path.lexists(path := staging / name) and not path.is_symlink()]
     found += [path for path in staging.glob("bin/*") if not _is_command(path.name)]
-    found += _of_another_kind(staging, overlay)
+    found += map(Path, _of_another_kind(str(staging), str(overlay)))
     modules = {HOOK, MODULE, layout.BASE_PATHS, *([] if _LENT in planned else [_LENT])}
     for home in (path for path in staging.glob("lib/python*") if path.is_dir()):
         found += [path for path in home.iterdir() if path.name != "site-packages"]
-        found += [path for name, path in _entries(home / "site-packages") if name in modules]
+        found += [Path(entry) for name, entry in _entries(home / "site-packages") if name in modules]
     return sorted({path.relative_to(staging).as_posix() for path in found})
 
 
 def unplanned(site: Path, planned: Collection[str]) -> list[str]:
     """Metadata in ``site`` that is of none of the ``planned`` packages; installers would believe it."""
-    told = [path.name for _, path in _entries(site) if path.name.endswith((".dist-info", ".egg-info"))]
+    told = [entry.name for _, entry in _entries(site) if entry.name.endswith((".dist-info", ".egg-info"))]
     return [name for name in told if canonical(name.split("-")[0]) not in planned]
 
 
@@ -152,11 +152,11 @@ def hidden(site: Path, base: BaseManifest, replaced: Iterable[str]) -> list[str]
     own = frozenset(replaced)
     found: list[Path] = []
     for root in (site, *(place for _, _, place in _path_lines(site) if place and place != site)):
-        for module, path in _modules(root):
+        for module, entry in _modules(root):
             if module in base.modules:
-                found += [] if base.modules[module] in own or _is_unused(module, base) else [path]
+                found += [] if base.modules[module] in own or _is_unused(module, base) else [Path(entry)]
             elif module in base.namespaces and not _is_unused(module, base):
-                theirs = _in_base(base, module)
+                path, theirs = Path(entry), _in_base(base, module)
                 met = _meeting(path, theirs) if path.is_dir() else [(path, theirs)]
                 found += [path for path, others in met if not _all_belong(others, base, own)]
     return sorted({path.relative_to(site).as_posix() for path in found})
@@ -198,28 +198,28 @@ def _is_command(name: str) -> bool:
     return bool(_COMMAND.fullmatch(name)) and not _INTERPRETER.fullmatch(name)
 
 
-def _of_another_kind(staged: Path, there: Path) -> Iterator[Path]:
+def _of_another_kind(staged: str, there: str) -> Iterator[str]:
     """What is a file in one of two trees and a directory in the other."""
     for entry in os.scandir(staged):
-        other = there / entry.name
+        other = f"{there}/{entry.name}"
         directory = entry.is_dir(follow_symlinks=False)
-        if os.path.lexists(other) and not (entry.is_symlink() and other.is_symlink()):
-            if directory != other.is_dir():
-                yield Path(entry)
+        if os.path.lexists(other) and not (entry.is_symlink() and os.path.islink(other)):  # noqa: PTH114
+            if directory != os.path.isdir(other):  # noqa: PTH112 - hundreds, while a cell waits
+                yield entry.path
             elif directory:
-                yield from _of_another_kind(Path(entry), other)
+                yield from _of_another_kind(entry.path, other)
 
 
-def _entries(site: Path) -> Iterator[tuple[str, Path]]:
+def _entries(site: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """What lies in a directory of modules, bytecode included, with its name up to the first dot."""
     for folder in (site, site / "__pycache__"):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for entry in os.scandir(folder):
-                yield entry.name.split(".")[0], Path(entry)
+                yield entry.name.split(".")[0], entry
 
 
-def _modules(site: Path) -> Iterator[tuple[str, Path]]:
-    return ((name, path) for name, path in _entries(site) if not path.name.endswith(_NO_MODULES))
+def _modules(site: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    return ((name, entry) for name, entry in _entries(site) if not entry.name.endswith(_NO_MODULES))
 
 
 def _in_base(base: BaseManifest, module: str) -> list[Path]:
@@ -254,8 +254,8 @@ def _is_unused(module: str, base: BaseManifest) -> bool:
     """
     if module not in _UNUSED:
         return False
-    places = [path for site in base.site_dirs for name, path in _entries(Path(site)) if name == module]
-    owners = {base.modules.get(module, ""), *_owners(places, base)}
+    found = (entry for site in base.site_dirs for name, entry in _entries(Path(site)) if name == module)
+    owners = {base.modules.get(module, ""), *_owners([Path(entry) for entry in found], base)}
     if not owners.isdisjoint(base.fixed_in(kernel=True)):
         return False
     named = re.compile(rf"=\s*{module}\s*[.:]")

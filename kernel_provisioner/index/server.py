@@ -12,7 +12,9 @@ import threading
 from collections.abc import Callable
 
 _PATIENCE = 20.0  # seconds for a request to come in, and for its answer to be taken
-_MOST = 64  # connections that have not said what they want; uv keeps some fifty, and says it at once
+# Connections that have not said what they want. One uv opens fifty, two of them may ask at a time, and on a
+# busy machine all of these are open before the first has said anything.
+_MOST = 256
 _AGAIN = 0.05  # seconds until the next try where the machine is short of descriptors
 _LONGEST = 65536  # bytes of a request's head
 

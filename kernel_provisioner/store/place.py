@@ -51,6 +51,7 @@ class Stage:
         self._by: dict[str, tuple[Entry, str]] = {}  # path below site → whose link it is, and to what
         self._rows: dict[Path, dict[str, tuple[str, str]]] = {}  # entry → path → hash and size
         self._named: dict[Path, dict[str, str]] = {}  # entry → path in its wheel → hash
+        self._store = ""  # where the link leads that all others go through, once it is there
 
     def lay(self, entries: Iterable[Entry]) -> None:
         """Lay all of these; raises OSError."""
@@ -68,8 +69,8 @@ class Stage:
 
     def _link(self, entry: Entry) -> None:
         rows = self._rows.setdefault(entry.path, {})
-        for name in sorted(os.listdir(entry.site)):
-            self._put(f"{entry.site}/{name}", name, entry)
+        for part in _parts(entry.site):
+            self._put(part, part.name, entry)
         info = entry.facts["info"]
         os.mkdir(f"{self._site}/{info}")
         for name in sorted(os.listdir(entry.info)):
@@ -78,25 +79,25 @@ class Stage:
         rows[f"{info}/RECORD"] = ("", "")
         self._elsewhere(entry, copies=False)
 
-    def _put(self, source: str, path: str, entry: Entry) -> None:
+    def _put(self, source: os.DirEntry[str], path: str, entry: Entry) -> None:
         """Let ``path`` below site-packages be, or have in it, what ``source`` in the store is."""
-        if not os.path.isdir(source):
-            self._symlink(source, path, entry)
+        if not source.is_dir():
+            self._symlink(source.path, path, entry)
             return
-        cache = os.path.basename(path) == _CACHE
+        cache = source.name == _CACHE
         if not (cache or self._shared(path) or os.path.lexists(f"{self._site}/{path}")):
-            self._symlink(source, path, entry)
+            self._symlink(source.path, path, entry)
             return
         if path in self._by and (larger := self._larger(self._by[path][0], entry, path)):
             if larger is entry:
                 self._rows[self._by[path][0].path].pop(path)
-                self._symlink(source, path, entry)
+                self._symlink(source.path, path, entry)
             return
-        names = sorted(os.listdir(source))
-        if names or not cache:
+        parts = _parts(source.path)
+        if parts or not cache:
             self._real_directory(path)
-        for name in names:
-            self._put(f"{source}/{name}", f"{path}/{name}", entry)
+        for part in parts:
+            self._put(part, f"{path}/{part.name}", entry)
 
     def _larger(self, one: Entry, later: Entry, path: str) -> Entry | None:
         """Of two wheels that bring a directory the one that serves for both, as files of both would; if any.
@@ -113,7 +114,7 @@ class Stage:
         """The files below a directory that a wheel names, with their hashes."""
         if entry.path not in self._named:
             rows = records.rows(Path(entry.info))
-            self._named[entry.path] = {os.path.normpath(row[0]): row[1] for row in rows}
+            self._named[entry.path] = {_normal(row[0]): row[1] for row in rows}
         return {
             file: hashed for file, hashed in self._named[entry.path].items() if file.startswith(f"{path}/")
         }
@@ -128,35 +129,37 @@ class Stage:
             self._rows[other.path].pop(path)
             os.unlink(place)
             os.mkdir(place)
-            for name in sorted(os.listdir(source)):
-                self._put(f"{source}/{name}", f"{path}/{name}", other)
+            for part in _parts(source):
+                self._put(part, f"{path}/{part.name}", other)
         elif not os.path.isdir(place):
             os.mkdir(place)
 
     def _symlink(self, source: str, path: str, entry: Entry) -> None:
         """A link to a file or a directory of the store; of two wheels that bring a file the later has it."""
         place = f"{self._site}/{path}"
-        if os.path.lexists(place):
+        goal = self._goal(source, f"{self._inside}/{path}", entry)
+        try:
+            os.symlink(goal, place)
+        except FileExistsError:
             os.unlink(place)
-        os.symlink(self._goal(source, f"{self._inside}/{path}", entry), place)
+            os.symlink(goal, place)
         self._by[path] = entry, source
         self._rows[entry.path][path] = ("", "")
 
     def _goal(self, source: str, place: str, entry: Entry) -> str:
         """Where a link at ``place`` in the environment leads: through the environment's own to the store."""
-        store = entry.path.parent
-        anchor = f"{self._prefix}/{ANCHOR}"
-        if not os.path.lexists(anchor):
-            os.symlink(store, anchor)
-        return f"{'../' * place.count('/')}{ANCHOR}{source.removeprefix(str(store))}"
+        if not self._store:
+            self._store = str(entry.path.parent)
+            os.symlink(self._store, f"{self._prefix}/{ANCHOR}")
+        return f"{'../' * place.count('/')}{ANCHOR}{source.removeprefix(self._store)}"
 
     def _elsewhere(self, entry: Entry, *, copies: bool) -> None:
         """Commands, headers and data: the directories are the environment's own."""
+        up = "../" * (self._inside.count("/") + 1)
         for folder, _, names in os.walk(entry.prefix):
-            inside = os.path.relpath(folder, entry.prefix)
             for name in names:
                 source = f"{folder}/{name}"
-                path = name if inside == "." else f"{inside}/{name}"
+                path = source.removeprefix(f"{entry.prefix}/")
                 if path.startswith("lib64/"):  # a link to the other
                     path = f"lib/{path.removeprefix('lib64/')}"
                 if path.split("/")[0] == ANCHOR:
@@ -167,7 +170,6 @@ class Stage:
                     if "/" in below:
                         self._real_directory(os.path.dirname(below))
                 make_directory(Path(self._prefix, path).parent)
-                up = "../" * (self._inside.count("/") + 1)
                 row = self._lay_file(source, path, entry, copies=copies)
                 self._rows[entry.path][f"{up}{path}"] = row
 
@@ -226,6 +228,17 @@ class Stage:
         rows = ((path, *row) for path, row in self._rows[entry.path].items())
         csv.writer(text, lineterminator="\n").writerows(rows)
         write_new(f"{self._site}/{entry.facts['info']}/RECORD", text.getvalue())
+
+
+def _parts(directory: str) -> list[os.DirEntry[str]]:
+    """What is in a directory, by name; whether it is one itself is known then without another look."""
+    with os.scandir(directory) as found:
+        return sorted(found, key=lambda part: part.name)
+
+
+def _normal(path: str) -> str:
+    """A path of a RECORD as it is found; nearly all of thousands are so already."""
+    return os.path.normpath(path) if "./" in path or "//" in path else path
 
 
 def _serves_by_links(entry: Entry, sites: Sequence[str], *, pytest: bool) -> bool:

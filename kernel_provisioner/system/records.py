@@ -36,9 +36,10 @@ class Fault(NamedTuple):
 def dist_infos(site_dir: Path) -> list[Path]:
     """The ``*.dist-info`` directories of a site directory, sorted."""
     try:
-        return sorted(Path(entry) for entry in os.scandir(site_dir) if entry.name.endswith(".dist-info"))
+        names = [entry.name for entry in os.scandir(site_dir) if entry.name.endswith(".dist-info")]
     except FileNotFoundError:
         return []
+    return [Path(site_dir, name) for name in sorted(names)]
 
 
 def rows(dist_info: Path) -> Iterator[Row]:
