@@ -62,8 +62,7 @@ def shared_files(filled: Path) -> set[str]:
     for dist_info in _dist_infos(filled):
         name = _name(dist_info)
         for path in records.paths(dist_info):
-            plain = os.path.normpath(path) if "./" in path or "//" in path else path
-            named.setdefault(plain, []).append(name)
+            named.setdefault(records.plain(path), []).append(name)
     return {name for names in named.values() if len(names) > 1 for name in names}
 
 

@@ -114,7 +114,7 @@ class Stage:
         """The files below a directory that a wheel names, with their hashes."""
         if entry.path not in self._named:
             rows = records.rows(Path(entry.info))
-            self._named[entry.path] = {_normal(row[0]): row[1] for row in rows}
+            self._named[entry.path] = {records.plain(row[0]): row[1] for row in rows}
         return {
             file: hashed for file, hashed in self._named[entry.path].items() if file.startswith(f"{path}/")
         }
@@ -234,11 +234,6 @@ def _parts(directory: str) -> list[os.DirEntry[str]]:
     """What is in a directory, by name; whether it is one itself is known then without another look."""
     with os.scandir(directory) as found:
         return sorted(found, key=lambda part: part.name)
-
-
-def _normal(path: str) -> str:
-    """A path of a RECORD as it is found; nearly all of thousands are so already."""
-    return os.path.normpath(path) if "./" in path or "//" in path else path
 
 
 def _serves_by_links(entry: Entry, sites: Sequence[str], *, pytest: bool) -> bool:

@@ -55,6 +55,11 @@ def paths(dist_info: Path) -> Iterator[str]:
     return (line.partition(",")[0] for line in text.splitlines())  # a line is a row, and read in a tenth
 
 
+def plain(path: str) -> str:
+    """A path that RECORD names, as it is found in a tree; nearly all of thousands are so already."""
+    return os.path.normpath(path) if "./" in path or "//" in path else path
+
+
 def unhashed(dist_info: Path) -> list[str]:
     """The paths that RECORD gives no hash of; raises as ``rows``, and OSError."""
     text = _text(dist_info)
